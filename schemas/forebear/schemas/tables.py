@@ -1,0 +1,189 @@
+"""Arrow schemas of what a run writes at rest, and the one way they become Parquet bytes.
+
+Always true here: digests are 32 raw bytes; counts, offsets and rows are int64; scores are integers on a 1/1024 grid. The same
+table gives the same bytes under one version of pyarrow (chunks combined, options fixed), and every page has a checksum.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["BANDS", "CLEANED", "DIGEST", "EVIDENCE", "EVIDENCE_ITEM", "FLAGGED", "GRID", "LOG", "SHARDS", "SPAN"]
+__all__ += ["parquet_bytes", "read_parquet"]
+
+GRID = 1024
+"""Scores are stored as integers in [0, GRID]; score = value / GRID."""
+
+DIGEST = pa.binary(32)
+
+EVIDENCE_ITEM = pa.struct(
+    [
+        pa.field("detector", DIGEST, nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("score", pa.int16(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("item", pa.string()),
+    ]
+)
+
+LOG = pa.schema(
+    [
+        pa.field("shard", DIGEST, nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("document", DIGEST),
+        pa.field("source_id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("words", pa.int64()),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+        pa.field("keeper_document", DIGEST),
+        pa.field("keeper_shard", DIGEST),
+        pa.field("keeper_row", pa.int64()),
+        pa.field("intersection", pa.int64()),
+        pa.field("union_size", pa.int64()),
+        pa.field("cluster", DIGEST),
+        pa.field("evidence", pa.list_(pa.field("element", EVIDENCE_ITEM, nullable=False)), nullable=False),
+    ]
+)
+"""The cleaning log: one row for every row of a shard, in (shard, row) order within a pack."""
+
+EVIDENCE = pa.schema(
+    [
+        pa.field("document", DIGEST),
+        pa.field("source_id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("words", pa.int64()),
+        pa.field("shingles", pa.int64()),
+        pa.field("error", pa.string()),
+        LOG.field("evidence"),
+    ]
+)
+"""What detectors and signatures say of a pack's rows, before any decision; `shingles` counts distinct ones."""
+
+BANDS = pa.schema([pa.field("hash", pa.uint64(), nullable=False), pa.field("position", pa.uint32(), nullable=False)])
+"""A pack's band table, sorted by hash then position; `position` counts rows from the pack's first."""
+
+SPAN = pa.struct(
+    [
+        pa.field("pack", DIGEST, nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("first_row", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+    ]
+)
+"""Where rows of a shard lie: `rows` rows from the shard's `first_row` stand from row `offset` of object `pack`."""
+
+SHARDS = pa.schema(
+    [
+        pa.field("shard", DIGEST, nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("documents_digest", DIGEST, nullable=False),
+        pa.field("log_digest", DIGEST, nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("kept", pa.int64(), nullable=False),
+        pa.field("dropped", pa.int64(), nullable=False),
+        pa.field("errored", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("paths", pa.list_(pa.string()), nullable=False),
+        pa.field("log", pa.list_(SPAN), nullable=False),
+        pa.field("bands", pa.list_(SPAN), nullable=False),
+    ]
+)
+"""The shards of a run, sorted by (shard, source); `source` is `--source NAME`, else empty."""
+
+CLEANED = pa.schema(
+    [
+        pa.field("source", DIGEST, nullable=False),
+        pa.field("shard", DIGEST, nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+    ]
+)
+"""Cleaned shards that a run wrote: row k of `shard` is the k-th kept row of `source`."""
+
+FLAGGED = pa.schema(
+    [
+        pa.field("shard", DIGEST, nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("document", DIGEST),
+        pa.field("source", pa.string()),
+        pa.field("words", pa.int64()),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("reasons", LOG.field("reasons").type, nullable=False),
+        pa.field("detector", DIGEST),
+        pa.field("category", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("item", pa.string()),
+        pa.field("score", pa.int16()),
+        pa.field("flag", pa.int16()),
+    ]
+)
+"""Rows of a run that some detector scored at or above the flag threshold in force (one row for each such score), and errored
+rows (detector null). Derived from the log, so that a verdict need not read all of it; `verify --full` derives it again."""
+
+_ROW_GROUP = 1 << 17
+_BANDS_ROW_GROUP = 1 << 15
+_DELTA = ("row", "bytes", "words", "shingles", "keeper_row", "intersection", "union_size", "position")
+_DELTA_NESTED = ("evidence.list.element.start", "evidence.list.element.stop")
+_PLAIN = ("document", "keeper_document", "cluster", "hash", "source_id")
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table of one of the schemas above as canonical Parquet bytes."""
+    sink = pa.BufferOutputStream()
+    plain = [name for name in _PLAIN if name in table.column_names]
+    delta = [name for name in _DELTA if name in table.column_names]
+    if "evidence" in table.column_names:
+        delta += _DELTA_NESTED
+    encodings = dict.fromkeys(delta, "DELTA_BINARY_PACKED")
+    encodings |= {name: "PLAIN" for name in plain if name != "source_id"}
+    leaves = _leaf_paths(table.schema)
+    pq.write_table(
+        table.combine_chunks(),
+        sink,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=[leaf for leaf in leaves if leaf not in encodings],
+        column_encoding=encodings,
+        row_group_size=_BANDS_ROW_GROUP if table.schema.names == BANDS.names else _ROW_GROUP,
+        write_page_checksum=True,
+        write_statistics=True,
+        store_schema=False,
+    )
+    return bytes(sink.getvalue())
+
+
+def read_parquet(data: bytes | pa.Buffer, schema: pa.Schema, *, columns: list[str] | None = None) -> pa.Table:
+    """Parquet bytes as a table of the given schema, page checksums verified.
+
+    Raises:
+        OSError, pa.ArrowInvalid: A page is damaged, or the bytes are no Parquet.
+        ValueError: The file's columns are not the schema's.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    if file.schema_arrow.names != schema.names:
+        raise ValueError(f"columns {file.schema_arrow.names} where {schema.names} were expected")
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    return file.read(columns=columns).select(wanted.names).cast(wanted)
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    paths = []
+    for field in schema:
+        paths += _paths_below(field.name, field.type)
+    return paths
+
+
+def _paths_below(path: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_list(kind):
+        return _paths_below(f"{path}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _paths_below(f"{path}.{field.name}", field.type)]
+    return [path]
