@@ -1,0 +1,1 @@
+"""The scan as a Beam pipeline: wiring, counters and labels around the functions of `forebear.tracer`."""

@@ -1,0 +1,123 @@
+"""The commands that need the pipelines: `scan`, `commit`, `demo`; beside them everything of `forebear.tracer.cli`.
+
+Always true here: Beam and the kernels are imported inside the commands that need them, so that an installation without the
+`pipelines` extra has every other command.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forebear.schemas.errors import UsageError
+from forebear.tracer import cli as tracer_cli
+from forebear.tracer.cli import JsonOption, LedgerOption, app, ledger_url, run
+
+__all__ = ["app", "main"]
+
+_BEGAN = time.time()
+_beam_arguments: list[str] = []
+
+
+def main() -> None:
+    """The `forebear` command."""
+    arguments = sys.argv[1:]
+    if "--" in arguments and "scan" in arguments[: arguments.index("--")]:
+        # Everything after `--` is Beam's: taken off here, since inputs are a list of any length.
+        at = arguments.index("--")
+        _beam_arguments[:] = arguments[at + 1 :]
+        arguments = arguments[:at]
+    run(app, arguments)
+
+
+@app.command()
+def scan(
+    inputs: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs or URLs.", metavar="INPUT...")] = None,
+    lists: Annotated[list[str] | None, typer.Option("--inputs", help="File of one input per line, with an expected digest.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (TOML); see `forebear policy`.")] = None,
+    text_field: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    id_field: Annotated[str, typer.Option(help="Column of the row's own id.")] = "id",
+    source_field: Annotated[str, typer.Option(help="Column of the row's source.")] = "source",
+    source: Annotated[str | None, typer.Option(help="The source of every row, instead of a column.")] = None,
+    clean: Annotated[Path | None, typer.Option(help="Write cleaned shards into this folder.")] = None,
+    toxicity_model: Annotated[Path | None, typer.Option(help="fastText classifier instead of the built-in one.")] = None,
+    runner: Annotated[str | None, typer.Option(help="A Beam runner; default: this machine.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    work_dir: Annotated[str | None, typer.Option(help="Where intermediate blocks go; default: in the ledger.")] = None,
+    max_errored: Annotated[float, typer.Option(help="Do not commit if a larger share of rows errored.")] = 1.0,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score, remove duplicates, and log every decision about every row.
+
+    Options after `--` go to Beam as they are.
+    """
+    _need_pipelines()
+    from forebear.pipelines.command import ScanRequest, scan_command
+
+    request = ScanRequest(
+        inputs=tuple(inputs or ()), lists=tuple(lists or ()), policy=policy, toxicity_model=toxicity_model,
+        fields=(text_field, id_field, source_field), source=source, clean=clean, runner=runner, workers=workers,
+        work_dir=work_dir, max_errored=max_errored, beam=tuple(_beam_arguments),
+    )  # fmt: skip
+    raise typer.Exit(scan_command(request, ledger_url(ledger), as_json=as_json, began=_BEGAN))
+
+
+@app.command()
+def commit(
+    job: Annotated[str, typer.Argument(help="A job that `forebear runs` lists as not ended.")],
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Finish a run whose driver died after its workers were done."""
+    _need_pipelines()
+    from forebear.tracer.ledger.ledger import Ledger
+    from forebear.tracer.scan.commit import commit_job
+
+    done = commit_job(Ledger.open(ledger_url(ledger)), job, clock=lambda: datetime.now(UTC))
+    answer = {"schema": "forebear/commit/1", "run": done.run, "run_digest": done.manifest.run_digest, "head": done.head.to_json()}
+    _say(answer if as_json else f"committed {done.run}")
+    raise typer.Exit(1 if done.manifest.rows["errored"] or done.manifest.incomplete else 0)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's files go.")] = Path("forebear-demo"),
+) -> None:
+    """Build a small real corpus and lineage, scan, link, trace, and say what to look at."""
+    _need_pipelines()
+    from forebear.pipelines.demo import run_demo
+
+    raise typer.Exit(run_demo(folder))
+
+
+def _need_pipelines() -> None:
+    """Beam, the kernels and the classifier, or an error that says how to get them."""
+    try:
+        import apache_beam
+        import fasttext
+        import numba
+    except ImportError as error:
+        raise UsageError(
+            "pipelines_not_installed",
+            expected="an installation with the pipelines extra",
+            found=f"no module {error.name}",
+            remedy="pip install 'forebear[pipelines]'",
+        ) from error
+    del apache_beam, fasttext, numba
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+def _say(answer: Any) -> None:
+    typer.echo(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
+
+
+_ = tracer_cli  # its commands are registered by its import

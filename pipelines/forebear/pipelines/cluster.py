@@ -1,0 +1,167 @@
+"""Cluster: copies, candidates, the texts that are needed read again, similarities measured.
+
+Always true here: bands travel through storage and texts not at all; what goes from step to step are packed blocks of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from forebear.pipelines.steps import Step
+from forebear.tracer.dedupe.bands import HashRange, hash_ranges
+from forebear.tracer.dedupe.clusters import Copies
+from forebear.tracer.dedupe.pairs import Buckets, Candidates
+from forebear.tracer.dedupe.similarity import Edges
+from forebear.tracer.scan import near
+from forebear.tracer.scan.copies import find_copies
+from forebear.tracer.scan.packs import Pack, Rosters, split_numbers
+from forebear.tracer.scan.work import arrays_block, block_arrays
+
+__all__ = ["FindCandidates", "FindCopies", "Measure", "PlanMeasures", "ReadAgain", "SplitWork"]
+
+PARTITION_BYTES = 96 << 20
+"""A partition of the band tables is chosen to be about this large in memory."""
+
+_ENTRY_BYTES = 36  # hash, number and size of a band entry, and the order that sorts them
+
+
+def open_rosters(packs: Sequence[str], step: Step) -> Rosters:
+    """The rosters of all packs of the run, the same numbering everywhere."""
+    return Rosters([Pack.from_json(text) for text in packs], step.work)
+
+
+class SplitWork(Step):
+    """Ranges of the hash space, as many as keep a partition small; one element in, ("copies" | "bands", range) out."""
+
+    def __init__(self, plan, workers: int) -> None:
+        super().__init__(plan)
+        self.workers = workers
+
+    def work_on(self, element: object, packs: Sequence[str]) -> Iterator[tuple[int, str]]:
+        found = [Pack.from_json(text) for text in packs]
+        entries = sum(pack.bands.rows for pack in found if pack.bands is not None)
+        count = max(self.workers, -(-entries * _ENTRY_BYTES // PARTITION_BYTES))
+        for n, span in enumerate(hash_ranges(count)):
+            yield n, f"{span.first}-{span.last}"
+
+
+def _range(element: tuple[int, Iterable[str]]) -> HashRange:
+    first, last = next(iter(element[1])).split("-")
+    return HashRange(int(first), int(last))
+
+
+class FindCopies(Step):
+    """Exact copies of a range of digests."""
+
+    def work_on(self, element: tuple[int, Iterable[str]], packs: Sequence[str]) -> Iterator[bytes]:
+        found = find_copies(_range(element), open_rosters(packs, self))
+        yield arrays_block(representative=found.representative, member=found.member)
+
+
+def read_copies(blocks: Sequence[bytes]) -> Copies:
+    """Copies of all ranges."""
+    return Copies(*block_arrays(list(blocks), ("representative", "member")))
+
+
+class FindCandidates(Step):
+    """Candidates of a range of band hashes: ("pairs" | "large", block)."""
+
+    def work_on(self, element: tuple[int, Iterable[str]], packs: Sequence[str], copies: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        rosters = open_rosters(packs, self)
+        found = near.find_candidates(_range(element), rosters, read_copies(copies), plan=self.plan, ledger=self.ledger)
+        yield "pairs", arrays_block(left=found.left, right=found.right)
+        if len(found.large.hashes):
+            hashes = np.repeat(found.large.hashes, np.diff(found.large.bounds))
+            yield "large", arrays_block(hash=hashes, member=found.large.members)
+
+
+def read_candidates(blocks: Sequence[tuple[str, bytes]]) -> Candidates:
+    """Candidates of all ranges, each pair once."""
+    left, right = block_arrays([block for kind, block in blocks if kind == "pairs"], ("left", "right"))
+    hashes, members = block_arrays([block for kind, block in blocks if kind == "large"], ("hash", "member"))
+    order = np.lexsort((members, hashes))
+    hashes, members = hashes[order], members[order]
+    unique, starts = np.unique(hashes, return_index=True)
+    bounds = np.append(starts, len(hashes)).astype("i8")
+    return near.merge_candidates([Candidates(left, right, Buckets(unique, bounds, members))])
+
+
+class PlanMeasures(Step):
+    """From all candidates: rows to read again by pack, chunks of pairs, groups of large buckets.
+
+    Yields (kind, (key, block)): ("read", (pack, positions)), ("measure", (number, pairs or group)), ("buckets", ("", facts)).
+    """
+
+    def work_on(
+        self, element: object, packs: Sequence[str], candidates: Sequence[tuple[str, bytes]]
+    ) -> Iterator[tuple[str, tuple[str, bytes]]]:
+        rosters = open_rosters(packs, self)
+        found = read_candidates(candidates)
+        pack, position = split_numbers(near.needed(found))
+        for n in np.unique(pack).tolist():
+            yield "read", (rosters.packs[n].name, arrays_block(position=position[pack == n]))
+        number = 0
+        for left, right in near.pair_chunks(found):
+            yield "measure", (f"{number:08d}", arrays_block(left=left, right=right))
+            number += 1
+        for documents, place, bucket in near.groups(found):
+            yield "measure", (f"{number:08d}", arrays_block(document=documents[place], bucket=bucket))
+            number += 1
+        sizes = np.diff(found.large.bounds)
+        yield "buckets", ("", arrays_block(hash=found.large.hashes, documents=sizes))
+
+
+class ReadAgain(Step):
+    """Rows of a pack in; their shingle sets into storage. Yields the pack's name and how many rows were not as before."""
+
+    def work_on(self, element: tuple[str, Iterable[bytes]], packs: Sequence[str]) -> Iterator[tuple[str, int]]:
+        name, blocks = element
+        pack = next(pack for pack in map(Pack.from_json, packs) if pack.name == name)
+        (positions,) = block_arrays(list(blocks), ("position",))
+        yield name, near.read_again(pack, positions.astype("i8"), self.plan, work=self.work)
+
+
+class Measure(Step):
+    """A chunk of pairs, or a group of large buckets, in; verified edges out, as ("edges" | "unreached" | "unmeasured", block)."""
+
+    def work_on(
+        self, element: tuple[str, Iterable[bytes]], packs: Sequence[str], reads: Sequence[tuple[str, int]]
+    ) -> Iterator[tuple[str, bytes]]:
+        rosters = open_rosters(packs, self)
+        block = next(iter(element[1]))
+        names = block_names(block)
+        if "left" in names:
+            left, right = block_arrays([block], ("left", "right"))
+            found = near.measure_pairs(left, right, rosters, plan=self.plan, work=self.work)
+        else:
+            members, bucket = block_arrays([block], ("document", "bucket"))
+            documents, place = np.unique(members, return_inverse=True)
+            group = (documents, place.astype("i8"), bucket.astype("i8"))
+            found = near.measure_group(group, rosters, plan=self.plan, work=self.work)
+        edges = found.edges
+        yield "edges", arrays_block(left=edges.left, right=edges.right, intersection=edges.intersection, union=edges.union)
+        yield "unmeasured", arrays_block(count=np.array([found.unmeasured], "i8"))
+        if len(found.unreached):
+            yield "unreached", arrays_block(document=found.unreached)
+
+
+def block_names(block: bytes) -> list[str]:
+    """The columns of a block."""
+    import pyarrow as pa
+
+    names: list[str] = pa.ipc.open_stream(block).schema.names
+    return names
+
+
+def read_measured(blocks: Sequence[tuple[str, bytes]]) -> list[near.Measured]:
+    """Everything that was measured."""
+    by_kind: dict[str, list[bytes]] = {"edges": [], "unmeasured": [], "unreached": []}
+    for kind, block in blocks:
+        by_kind[kind].append(block)
+    left, right, intersection, union = block_arrays(by_kind["edges"], ("left", "right", "intersection", "union"))
+    edges = Edges(left, right, intersection.astype("i8"), union.astype("i8"))
+    (counts,) = block_arrays(by_kind["unmeasured"], ("count",))
+    (unreached,) = block_arrays(by_kind["unreached"], ("document",))
+    return [near.Measured(edges, int(counts.sum()), unreached)]

@@ -1,0 +1,100 @@
+"""Read: name every input file by its bytes, and bring together what is the same.
+
+Always true here: the same bytes given twice are one shard with several paths; a file that cannot be opened is named, not lost; work
+is dealt out in batches of files, so that a million small files cost no million elements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from forebear.pipelines.steps import Step
+from forebear.schemas.errors import DataError
+from forebear.tracer.corpus.inputs import InputFile, file_digest
+from forebear.tracer.scan.packs import Shard
+from forebear.tracer.scan.work import Work
+
+__all__ = ["NameShards", "batches"]
+
+BATCH_BYTES = 64 << 20
+BATCH_FILES = 4096
+
+
+def batches(files: Sequence[InputFile], *, workers: int) -> list[str]:
+    """Files dealt into batches of bounded bytes and number, as JSON; at least one for each worker where there are files."""
+    total = sum(file.size for file in files)
+    limit = min(BATCH_BYTES, max(1, total // max(1, 2 * workers)))
+    found: list[list[InputFile]] = []
+    size = limit
+    for file in files:
+        if size >= limit or len(found[-1]) >= BATCH_FILES:
+            found.append([])
+            size = 0
+        found[-1].append(file)
+        size += file.size
+    return [json.dumps([[file.path, file.size, file.format, file.expected] for file in batch]) for batch in found]
+
+
+class HashFiles(Step):
+    """Name each file of a batch by its SHA-256.
+
+    Yields ("shard", (digest, facts)) or ("unopened", ("", facts)), facts as JSON.
+    """
+
+    def work_on(self, element: tuple[int, Iterable[str]]) -> Iterator[tuple[str, tuple[str, str]]]:
+        number, batch = element[0], next(iter(element[1]))
+        for path, _, form, expected in json.loads(batch):
+            try:
+                digest, size = file_digest(path)
+                if expected and digest != expected:
+                    raise DataError("source_changed", expected=f"{path} with {expected}", found=digest, remedy="See the list of inputs.")
+            except DataError as error:
+                yield "unopened", ("", json.dumps({"path": path, "shard": None, "why": str(error)}))
+                continue
+            facts = {"path": path, "bytes": size, "format": form, "batch": number}
+            yield "shard", (digest, json.dumps(facts))
+
+
+class AssignShards(Step):
+    """Send each shard to the evidence that the index offers, or to the batch that will read it."""
+
+    def begin(self) -> None:
+        self.offers = Work(self.plan.work).get_json("offers.json")
+
+    def work_on(self, element: tuple[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
+        digest, facts = element[0], sorted((json.loads(one) for one in element[1]), key=lambda one: one["path"])
+        first = facts[0]
+        shard = Shard(digest, tuple(one["path"] for one in facts), first["bytes"], first["format"])
+        offered = self.offers.get(digest)
+        key = "reuse:" + "+".join(offered) if offered else f"read:{first['batch']:08d}"
+        yield key, shard.to_json()
+
+
+@dataclass
+class NameShards(beam.PTransform[PCollection[tuple[int, str]], PCollection[tuple[str, Iterable[str]]]]):
+    """Batches of files in; shards out, grouped by who makes or offers their evidence. Beside them, files that did not open."""
+
+    plan: object
+
+    def expand(self, pcoll: PCollection[tuple[int, str]]) -> tuple[PCollection, PCollection]:
+        """Hash, bring the same bytes together, assign."""
+        named = pcoll | "Deal out" >> beam.GroupByKey() | "Hash files" >> beam.ParDo(HashFiles(self.plan))
+        shards = (
+            named
+            | "Shards" >> beam.FlatMap(_of_kind, "shard").with_output_types(tuple[str, str])
+            | "Same bytes together" >> beam.GroupByKey()
+            | "Assign shards" >> beam.ParDo(AssignShards(self.plan)).with_output_types(tuple[str, str])
+            | "Shards of a batch together" >> beam.GroupByKey()
+        )
+        unopened = named | "Unopened" >> beam.FlatMap(_of_kind, "unopened").with_output_types(tuple[str, str]) | beam.Values()
+        return shards, unopened
+
+
+def _of_kind(element: tuple[str, tuple[str, str]], kind: str) -> Iterator[tuple[str, str]]:
+    if element[0] == kind:
+        yield element[1]

@@ -1,0 +1,241 @@
+"""Scan: the whole pipeline, in the order in which DESIGN tells it, and the driver around it.
+
+Always true here: the graph is the same for every runner; a run is committed by one finaliser after every worker is done; what a
+killed scan had finished is taken up by the next.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsList, PCollection
+
+from forebear.pipelines.clean import CleanShard
+from forebear.pipelines.cluster import FindCandidates, FindCopies, Measure, PlanMeasures, ReadAgain, SplitWork
+from forebear.pipelines.decide import Decide
+from forebear.pipelines.log import LogPack
+from forebear.pipelines.read import NameShards, batches
+from forebear.pipelines.score import GatherEvidence
+from forebear.pipelines.steps import FAILURE
+from forebear.schemas.errors import ForebearError, UsageError
+from forebear.tracer.corpus.inputs import InputFile, ReaderOptions
+from forebear.tracer.dedupe.bands import curve
+from forebear.tracer.ledger.ledger import Ledger
+from forebear.tracer.policy import Policy
+from forebear.tracer.scan.commit import Committed, commit_job, job_name, job_work, plan_record
+from forebear.tracer.scan.evidence import reusable_packs
+from forebear.tracer.scan.log import LogRef
+from forebear.tracer.scan.plan import Plan
+from forebear.tracer.scan.work import Work
+
+__all__ = ["Scan", "ScanOptions", "run_scan"]
+
+Block = tuple[str, bytes]
+
+
+def _only(element: tuple[str, Any], kind: str) -> Any:
+    if element[0] == kind:
+        yield element[1]
+
+
+@dataclass
+class Cluster(beam.PTransform[PCollection[str], PCollection[Block]]):
+    """Packs in; (copies, measured edges, large buckets) out."""
+
+    plan: Plan
+    workers: int
+
+    def expand(self, packs: PCollection[str]) -> tuple[PCollection[bytes], PCollection[Block], PCollection[bytes]]:
+        """Copies, candidates, texts again, measures."""
+        every, root, plan = AsList(packs), packs.pipeline, self.plan
+        ranges = (
+            root
+            | "Once for ranges" >> beam.Create([None], reshuffle=False)
+            | "Split work" >> beam.ParDo(SplitWork(plan, self.workers), every).with_output_types(tuple[int, str])
+            | "Deal out ranges" >> beam.GroupByKey()
+        )
+        copies = ranges | "Find copies" >> beam.ParDo(FindCopies(plan), every).with_output_types(bytes)
+        candidates = ranges | "Find candidates" >> beam.ParDo(FindCandidates(plan), every, AsList(copies)).with_output_types(Block)
+        planned = (
+            root
+            | "Once for measures" >> beam.Create([None], reshuffle=False)
+            | "Plan measures" >> beam.ParDo(PlanMeasures(plan), every, AsList(candidates)).with_output_types(tuple[str, Block])
+        )
+        read = (
+            planned
+            | "Rows to read again" >> beam.FlatMap(_only, "read").with_output_types(Block)
+            | "Rows of a pack together" >> beam.GroupByKey()
+            | "Read again" >> beam.ParDo(ReadAgain(plan), every).with_output_types(tuple[str, int])
+        )
+        measured = (
+            planned
+            | "Measures to take" >> beam.FlatMap(_only, "measure").with_output_types(Block)
+            | "Deal out measures" >> beam.GroupByKey()
+            | "Measure" >> beam.ParDo(Measure(plan), every, AsList(read)).with_output_types(Block)
+        )
+        buckets = planned | "Large buckets" >> beam.FlatMap(_only, "buckets").with_output_types(Block) | "Bucket facts" >> beam.Values()
+        return copies, measured, buckets
+
+
+@dataclass
+class Scan(beam.PTransform[PCollection[tuple[int, str]], PCollection[str]]):
+    """Batches of files in; logs, and cleaned shards where asked for, into the ledger's store."""
+
+    plan: Plan
+    workers: int = 1
+
+    def expand(self, files: PCollection[tuple[int, str]]) -> PCollection[Any]:
+        """Read, score, cluster, decide, log, clean."""
+        plan = self.plan
+        shards, unopened = files | "Read" >> NameShards(plan)
+        packs = shards | "Score" >> beam.ParDo(GatherEvidence(plan)).with_output_types(str)
+        every = AsList(packs)
+        sides: list[Any] = [every, AsList(unopened)]
+        if plan.signature is not None:
+            copies, measured, buckets = packs | "Cluster" >> Cluster(plan, self.workers)
+            sides += [AsList(copies), AsList(measured), AsList(buckets)]
+        decisions = (
+            files.pipeline
+            | "Once for decisions" >> beam.Create([None], reshuffle=False)
+            | "Decide" >> beam.ParDo(Decide(plan), *sides).with_output_types(tuple[str, Block])
+        )
+        named = packs | "Packs by name" >> beam.Map(_by_name).with_output_types(tuple[str, Block])
+        kept = (
+            (named, decisions)
+            | "Packs and decisions" >> beam.Flatten()
+            | "Decisions to their pack" >> beam.GroupByKey()
+            | "Log" >> beam.ParDo(LogPack(plan)).with_output_types(Block)
+        )
+        if plan.clean is None:
+            return kept
+        cleaned: PCollection[Any] = (
+            kept | "Rows of a shard together" >> beam.GroupByKey() | "Clean" >> beam.ParDo(CleanShard(plan), every).with_output_types(str)
+        )
+        return cleaned
+
+
+def _by_name(pack: str) -> tuple[str, Block]:
+    from forebear.tracer.scan.packs import Pack
+
+    return Pack.from_json(pack).name, ("pack", pack.encode())
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a user may ask of a scan beyond its inputs and its policy."""
+
+    clean: str | None = None
+    work: str | None = None
+    workers: int = 1
+    max_errored: float = 1.0
+    runner: str = "FnApiRunner"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A committed scan and how long its parts took (seconds)."""
+
+    committed: Committed
+    start: float
+    scan: float
+
+
+def run_scan(
+    ledger: Ledger,
+    files: Sequence[InputFile],
+    *,
+    policy: Policy,
+    reader: ReaderOptions,
+    options: ScanOptions,
+    beam_options: PipelineOptions,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    began: float | None = None,
+    watch: Callable[[Work], None] = lambda job: None,
+) -> Scanned:
+    """Scan files into a ledger.
+
+    Args:
+        ledger: Where the run is committed.
+        files: What is scanned.
+        policy: The effective policy.
+        reader: Options of the reader.
+        options: Workers, places, bounds.
+        beam_options: The runner's options.
+        clock: Tells the time.
+        began: When the program began (seconds since the epoch), for the report of start-up.
+        watch: Called with the job's records before the pipeline runs, for progress.
+
+    Raises:
+        ForebearError: What a user can mend.
+    """
+    began = time.time() if began is None else began
+    started = clock()
+    job = job_name(started, secrets.token_hex(3))
+    records = job_work(ledger.store.url, job)
+    work = f"{options.work.rstrip('/')}/{job}" if options.work else f"{records.url}/work"
+    plan = Plan(job, ledger.store.url, work, policy, reader, options.clean)
+    _record_plan(plan, ledger, records, started=started, options=options)
+    watch(records)
+    _run(plan, files, records, options=options, beam_options=beam_options)
+    _refuse_too_many_errors(records, options.max_errored)
+    committed = commit_job(ledger, job, clock=clock)
+    first = records.get_json("started/first.json")["time"] if records.names("started") else time.time()
+    Work(work).clear()
+    return Scanned(committed, start=max(0.0, first - began), scan=time.time() - first)
+
+
+def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime, options: ScanOptions) -> None:
+    signature = plan.signature
+    record = plan_record(
+        plan,
+        version=version("forebear"),
+        started=started.isoformat(timespec="microseconds"),
+        curve=curve(bands=signature.bands, rows=signature.rows) if signature else [],
+        environment={"runner": options.runner, "workers": options.workers},
+    )
+    records.put_json("plan.json", record)
+    Work(plan.work).put_json("offers.json", reusable_packs(plan, ledger))
+
+
+def _run(plan: Plan, files: Sequence[InputFile], records: Work, *, options: ScanOptions, beam_options: PipelineOptions) -> None:
+    try:
+        with beam.Pipeline(options=beam_options) as pipeline:
+            dealt = list(enumerate(batches(files, workers=options.workers)))
+            inputs = pipeline | "Inputs" >> beam.Create(dealt, reshuffle=False).with_output_types(tuple[int, str])
+            _ = inputs | "Scan" >> Scan(plan, options.workers)
+    except Exception as error:
+        if FAILURE in records.names(""):
+            raise ForebearErrorRecord.rebuild(records.get_json(FAILURE)) from error
+        raise
+
+
+class ForebearErrorRecord:
+    """Failures that workers recorded, as errors again."""
+
+    @staticmethod
+    def rebuild(record: dict[str, str]) -> ForebearError:
+        """The error that a worker recorded."""
+        return UsageError(record["kind"], expected=record["expected"], found=record["found"], remedy=record["remedy"])
+
+
+def _refuse_too_many_errors(records: Work, limit: float) -> None:
+    if limit >= 1:
+        return
+    refs = [LogRef.from_json(records.get_json(name)) for name in records.names("logs")]
+    rows = sum(span.rows for ref in refs for span in ref.spans)
+    errored = sum(span.errored for ref in refs for span in ref.spans)
+    if rows and errored / rows > limit:
+        raise UsageError(
+            "too_many_errors",
+            expected=f"at most {limit:.2%} of the rows errored (--max-errored)",
+            found=f"{errored} of {rows}",
+            remedy="Mend the inputs, or raise --max-errored; nothing was committed.",
+        )

@@ -1,0 +1,146 @@
+"""Answers: what a trace says of one model.
+
+Always true here: an answer says whether it is complete and at which head; what fell under a floor or was cut is counted in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebear.schemas.enums import Channel, Grade, Verdict
+
+__all__ = ["Exposure", "Node", "Step", "Trace", "Unknown", "exit_code", "worst"]
+
+_ORDER = {verdict: n for n, verdict in enumerate(Verdict)}
+_EXPOSED = _ORDER[Verdict.GUIDANCE_POSSIBLE]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A model or dataset in an answer."""
+
+    name: str | None
+    id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As answers carry it."""
+        return {"name": self.name, "id": self.id}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One edge of a path, walked from child to parent."""
+
+    relation: str
+    child: str
+    parent: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As answers carry it."""
+        return {"relation": self.relation, "child": self.child, "parent": self.parent}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Bad rows of a dataset that an ancestor consumed, reaching the asked model by a channel.
+
+    `path` leads from the asked model to the ancestor that consumed, `through` from there to the dataset. `upper_bound` says that
+    epochs are below one and no row ranges tell which rows were read.
+    """
+
+    channel: Channel
+    verdict: Verdict
+    category: str
+    ancestor: Node
+    depth: int
+    path: tuple[Step, ...]
+    through: tuple[Step, ...]
+    dataset: Node
+    documents: int | None
+    rows: int
+    words: int
+    epochs: float | None
+    presentations: float | None
+    expected_false: float | None
+    reasons: Mapping[str, int]
+    evidence: Grade
+    upper_bound: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As CONTRACT's trace has it."""
+        found: dict[str, Any] = {"channel": self.channel.value, "verdict": self.verdict.value, "class": self.category}
+        found |= {"ancestor": self.ancestor.to_json(), "depth": self.depth, "path": [one.to_json() for one in self.path]}
+        found |= {"through": [one.to_json() for one in self.through]}
+        found |= {"dataset": self.dataset.name or self.dataset.id, "dataset_id": self.dataset.id}
+        found |= {"documents": self.documents, "rows": self.rows, "words": self.words, "epochs": self.epochs}
+        found |= {"presentations": self.presentations, "expected_false": self.expected_false}
+        found |= {"reasons": dict(self.reasons), "evidence": self.evidence.value}
+        return {**found, "upper_bound": True} if self.upper_bound else found
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Something that is not known: where, why, the worst that it could mean, and of how many rows."""
+
+    node: str
+    why: str
+    at_worst: Verdict
+    category: str | None = None
+    rows: int | None = None
+    of: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As CONTRACT's trace has it."""
+        found: dict[str, Any] = {"node": self.node, "why": self.why, "at_worst": self.at_worst.value, "class": self.category}
+        return {**found, "rows": self.rows, "of": self.of}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is said of one model."""
+
+    model: Node
+    verdict: Verdict
+    at_worst: Verdict
+    verdicts: Mapping[str, Verdict]
+    at_worsts: Mapping[str, Verdict]
+    exposures: tuple[Exposure, ...]
+    unknown: tuple[Unknown, ...]
+    first_exposed: tuple[Node, ...]
+    last_unexposed: tuple[Node, ...]
+    below_floor: tuple[Exposure, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is unknown."""
+        return not self.unknown
+
+    def to_json(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """As CONTRACT's trace has it; `context` has what all models of a question share: asked, head, integrity."""
+        found: dict[str, Any] = {"schema": "forebear/trace/1", "model": self.model.to_json()}
+        found |= {"verdict": self.verdict.value, "at_worst": self.at_worst.value, "complete": self.complete}
+        found |= {"verdicts": {name: one.value for name, one in self.verdicts.items()}}
+        found |= {"at_worsts": {name: one.value for name, one in self.at_worsts.items()}}
+        found |= context
+        found |= {"exposures": [one.to_json() for one in self.exposures]}
+        found |= {"first_exposed": [one.to_json() for one in self.first_exposed]}
+        found |= {"last_unexposed": [one.to_json() for one in self.last_unexposed]}
+        found |= {"unknown": [one.to_json() for one in self.unknown]}
+        if self.below_floor:
+            found["below_floor"] = [one.to_json() for one in self.below_floor]
+        return {**found, **self.notes}
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """The worst of some verdicts."""
+    return min(verdicts, key=_ORDER.__getitem__)
+
+
+def exit_code(verdicts: list[Verdict]) -> int:
+    """1 any exposure; else 2 anything unknown; else 0."""
+    if any(_ORDER[one] <= _EXPOSED for one in verdicts):
+        return 1
+    return 2 if Verdict.UNKNOWN in verdicts else 0

@@ -1,0 +1,1 @@
+"""Text in, clusters out: shingles, signatures, bands, similarity, leaders, and who is kept."""
