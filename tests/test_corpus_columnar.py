@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.inputs import ReaderOptions
 from forebear.tracer.corpus.rows import Batch, Source, read_rows, read_texts
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 OPTIONS = ReaderOptions()
 Row = tuple[str | None, str | None, str | None, str | None]
@@ -42,7 +44,9 @@ def read(data: bytes, **how: Any) -> list[Row]:
     found: list[Row] = []
     for batch in batches(data, **how):
         assert batch.first_row == len(found)
-        assert [str(c.type) for c in (batch.texts, batch.source_id, batch.source, batch.error)] == ["large_string"] + ["string"] * 3
+        assert [str(c.type) for c in (batch.texts, batch.source_id, batch.source, batch.error)] == ["large_string"] + [
+            "string"
+        ] * 3
         batch.texts.validate(full=True)
         found += zip(*(c.to_pylist() for c in (batch.texts, batch.source_id, batch.source, batch.error)), strict=True)
     return found
@@ -50,7 +54,9 @@ def read(data: bytes, **how: Any) -> list[Row]:
 
 def numbered(count: int) -> pa.Table:
     texts = [f"document {n} " + "word " * (n % 50) for n in range(count)]
-    return pa.table({"text": texts, "id": list(range(count)), "source": ["web"] * count, "other": [n * 1.5 for n in range(count)]})
+    return pa.table(
+        {"text": texts, "id": list(range(count)), "source": ["web"] * count, "other": [n * 1.5 for n in range(count)]}
+    )
 
 
 def raw_strings(*values: bytes | None) -> pa.Array:
@@ -62,15 +68,24 @@ def raw_strings(*values: bytes | None) -> pa.Array:
 TEXTS: dict[str, tuple[pa.Array, list[tuple[str | None, str | None]]]] = {
     "strings": (pa.array(["a", "", None, "\0é"]), [("a", None), ("", None), (None, None), ("\0é", None)]),
     "large strings": (pa.array(["a", None], pa.large_string()), [("a", None), (None, None)]),
-    "string views": (pa.array(["a", "long enough to lie elsewhere", None], pa.string_view()), [("a", None), ("long enough to lie elsewhere", None), (None, None)]),
-    "dictionaries of strings": (pa.array(["a", "b", None, "a"]).dictionary_encode(), [("a", None), ("b", None), (None, None), ("a", None)]),
+    "string views": (
+        pa.array(["a", "long enough to lie elsewhere", None], pa.string_view()),
+        [("a", None), ("long enough to lie elsewhere", None), (None, None)],
+    ),
+    "dictionaries of strings": (
+        pa.array(["a", "b", None, "a"]).dictionary_encode(),
+        [("a", None), ("b", None), (None, None), ("a", None)],
+    ),
     "nothing but nulls": (pa.nulls(2), [(None, None), (None, None)]),
     "integers are no text": (pa.array([1, None]), [(None, "not_text"), (None, None)]),
     "binary is no text, even where it is UTF-8": (pa.array([b"a", None]), [(None, "not_text"), (None, None)]),
     "dictionaries of integers are no text": (pa.array([1, None]).dictionary_encode(), [(None, "not_text"), (None, None)]),
     "lists are no text": (pa.array([["a"], None]), [(None, "not_text"), (None, None)]),
     "structs are no text": (pa.array([{"a": "b"}, None]), [(None, "not_text"), (None, None)]),
-    "invalid UTF-8 costs its row": (raw_strings(b"a", b"\xff", None, b"\xed\xa0\x80"), [("a", None), (None, "invalid_utf8"), (None, None), (None, "invalid_utf8")]),
+    "invalid UTF-8 costs its row": (
+        raw_strings(b"a", b"\xff", None, b"\xed\xa0\x80"),
+        [("a", None), (None, "invalid_utf8"), (None, None), (None, "invalid_utf8")],
+    ),
 }
 
 
@@ -106,7 +121,9 @@ def test_what_an_id_column_may_be(claim: str) -> None:
     assert [row[1] for row in read(arrow(table))] == wanted
 
 
-@pytest.mark.parametrize("data", [parquet(pa.table({"body": ["x", "y"], "id": ["1", "2"]})), arrow(pa.table({"body": ["x", "y"], "id": ["1", "2"]}))])
+@pytest.mark.parametrize(
+    "data", [parquet(pa.table({"body": ["x", "y"], "id": ["1", "2"]})), arrow(pa.table({"body": ["x", "y"], "id": ["1", "2"]}))]
+)
 def test_a_missing_text_column_names_the_columns_there_are(data: bytes) -> None:
     with pytest.raises(DataError) as caught:
         read(data)
@@ -183,11 +200,21 @@ def test_a_parquet_file_cut_anywhere_is_one_unreadable_row() -> None:
 
 
 def test_rows_before_a_damaged_page_count_whatever_the_batches() -> None:
-    data = bytearray(parquet(numbered(3000), row_group_size=1000, data_page_size=4096, use_dictionary=False, write_page_checksum=True, compression="none"))
-    at = data.index(b"document 1700 ")
+    data = bytearray(
+        parquet(
+            numbered(3000),
+            row_group_size=1000,
+            data_page_size=4096,
+            write_batch_size=50,
+            use_dictionary=False,
+            write_page_checksum=True,
+            compression="none",
+        )
+    )
+    at = data.index(b"document 1725 ")
     data[at] ^= 1
     first = _prefix(bytes(data))
-    assert 1000 < first <= 1700  # the page of row 1700 lies inside its group
+    assert 1000 < first <= 1725  # its page begins inside its group
     assert {_prefix(bytes(data), rows=rows) for rows in (1, 7, 64, 1000, 9999)} == {first}
 
 
@@ -201,7 +228,7 @@ def test_of_a_cut_arrow_file_the_longest_whole_prefix_of_batches_counts() -> Non
     for of_file in (True, False):
         data = arrow(numbered(100), of_file=of_file)
         before = 0
-        for cut in range(0, len(data), 97):
+        for cut in [*range(0, len(data), 97), len(data) - 1]:
             rows = _prefix(data[:cut] if cut > 16 else data[:16])
             assert rows % 10 == 0
             assert rows >= before
@@ -229,10 +256,25 @@ def test_wrong_offsets_in_an_arrow_file_are_damage_not_a_crash() -> None:
     assert _prefix(bytes(data)) == 0
 
 
-def test_wrong_indices_of_a_dictionary_are_damage_not_a_crash() -> None:
-    column = pa.DictionaryArray.from_arrays(pa.array([0, 77, 0], pa.int32()), ["a"], safe=False)
-    found = batches(arrow(pa.table({"text": column})))
-    assert [b.error.to_pylist() for b in found] == [["unreadable"]]
+def test_a_dictionary_index_that_leads_nowhere_costs_its_row() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 77, -1, None, 0], pa.int32()), ["a"], safe=False)
+    found = [(row[0], row[3]) for row in read(arrow(pa.table({"text": column})))]
+    assert found == [("a", None), (None, "unreadable"), (None, "unreadable"), (None, None), ("a", None)]
+
+
+def test_a_flipped_bit_anywhere_neither_crashes_nor_depends_on_the_batches() -> None:
+    """Rows that read wrong without a checksum are the shard's bytes; what is damage is damage at any batch size."""
+    table = numbered(300).append_column("kind", pa.array(["a", "b", "c"] * 100).dictionary_encode())
+    files = [parquet(table, row_group_size=100, write_page_checksum=True), arrow(table, rows=100)]
+    rng, damaged = random.Random(11), 0
+    for n in range(200):
+        data = bytearray(files[n % 2])
+        data[rng.randrange(8, len(data))] ^= 1 << rng.randrange(8)
+        one, other = (batches(bytes(data), rows=rows, missing_ok=True) for rows in (2048, 7))
+        texts = [[t for b in found for t in b.texts.to_pylist()] for found in (one, other)]
+        assert texts[0] == texts[1]
+        damaged += bool(one and one[-1].damage)
+    assert damaged > 50
 
 
 def test_empty_files_of_both_kinds_are_damaged() -> None:
@@ -260,7 +302,9 @@ def test_wanted_rows_are_read_again(data: bytes) -> None:
 
 def test_of_parquet_only_the_row_groups_with_wanted_rows_are_read() -> None:
     """Every other group is damaged, and it does not matter."""
-    data = bytearray(parquet(numbered(300), row_group_size=100, use_dictionary=False, write_page_checksum=True, compression="none"))
+    data = bytearray(
+        parquet(numbered(300), row_group_size=100, use_dictionary=False, write_page_checksum=True, compression="none")
+    )
     for n in (50, 250):
         data[data.index(b"document %d " % n)] ^= 1
     pairs = list(read_texts(Source.from_bytes(bytes(data), name="x"), options=OPTIONS, wanted=np.array([150])))
@@ -270,7 +314,11 @@ def test_of_parquet_only_the_row_groups_with_wanted_rows_are_read() -> None:
 def test_wanted_rows_of_a_damaged_file_are_those_before_the_damage() -> None:
     data = arrow(numbered(100))[:-2000]
     whole = _prefix(data)
-    rows = [r for rows, _ in read_texts(Source.from_bytes(data, name="x"), options=OPTIONS, wanted=np.arange(100)) for r in rows.tolist()]
+    rows = [
+        r
+        for rows, _ in read_texts(Source.from_bytes(data, name="x"), options=OPTIONS, wanted=np.arange(100))
+        for r in rows.tolist()
+    ]
     assert rows == list(range(whole))
 
 

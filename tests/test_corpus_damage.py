@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import zlib
 
 import pytest
 import zstandard
+
 from forebear.tracer.corpus.inflate import Damaged, decompressed
 from forebear.tracer.corpus.inputs import ReaderOptions
 from forebear.tracer.corpus.rows import Batch, Source, read_rows
 
-ROWS = [{"text": " ".join(random.Random(n).choices("the of and to in is was for that on".split(), k=20))} for n in range(60)]
+WORDS = ["the", "of", "and", "to", "in", "is", "was", "for", "that", "on"]
+ROWS = [{"text": " ".join(random.Random(n).choices(WORDS, k=20))} for n in range(60)]
 PLAIN = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
 def zstd(data: bytes, **how: bool) -> bytes:
     """Small blocks, so that damage falls inside a frame of several."""
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True, **how).compressobj()
-    parts = [compressor.compress(data[n : n + 700]) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for n in range(0, len(data), 700)]
+    parts = [
+        compressor.compress(data[n : n + 700]) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        for n in range(0, len(data), 700)
+    ]
     return b"".join(parts) + compressor.flush()
 
 
@@ -28,13 +34,12 @@ PACKED = {"x.jsonl.gz": gzip.compress(PLAIN, mtime=0), "x.jsonl.zst": zstd(PLAIN
 
 
 def prefix(data: bytes, name: str, step: int | None = None) -> tuple[bytes, str | None]:
-    out = []
+    out = io.BytesIO()
     try:
-        for chunk in decompressed(Source.from_bytes(data, name=name), step=step):
-            out.append(chunk)
+        out.writelines(decompressed(Source.from_bytes(data, name=name), step=step))
     except Damaged as damage:
-        return b"".join(out), str(damage)
-    return b"".join(out), None
+        return out.getvalue(), damage.found
+    return out.getvalue(), None
 
 
 def rows(data: bytes, name: str, step: int | None = None) -> list[Batch]:

@@ -13,6 +13,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.errors import DataError, UsageError
 from forebear.tracer.corpus.inputs import InputFile, ReaderOptions, discover, file_digest, sniff, survey
@@ -207,7 +208,12 @@ def test_a_saved_dataset_gives_the_arrow_files_that_its_state_lists(tmp_path: Pa
         "train/data-00001-of-00003.arrow",
         "train/data-00002-of-00003.arrow",
     ]
-    texts = [t for item in found.files[1:] for b in read_rows(Source.from_path(item.path), options=ReaderOptions()) for t in b.texts.to_pylist()]
+    texts = [
+        t
+        for item in found.files[1:]
+        for b in read_rows(Source.from_path(item.path), options=ReaderOptions())
+        for t in b.texts.to_pylist()
+    ]
     assert texts == rows["text"]
     assert str(tmp_path / "d" / "train" / "cache-123.arrow") in found.skipped
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.inputs import ReaderOptions
 from forebear.tracer.corpus.rows import Source, read_rows, read_texts

@@ -15,7 +15,7 @@ from pathlib import Path
 import fasttext
 import sets
 
-from forebear.tracer.detect.fasttext_kernel import FOLDED, byte_map
+from forebear.tracer.detect.fasttext_fused import FOLDED, byte_map
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 7

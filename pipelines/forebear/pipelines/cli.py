@@ -100,6 +100,8 @@ def demo(
 
 def _need_pipelines() -> None:
     """Beam, the kernels and the classifier, or an error that says how to get them."""
+    for name in ("", "apache_beam"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # before Beam is imported: it warns of what nobody here needs
     try:
         import apache_beam
         import fasttext
@@ -112,8 +114,6 @@ def _need_pipelines() -> None:
             remedy="pip install 'forebear[pipelines]'",
         ) from error
     del apache_beam, fasttext, numba
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
 
 
 def _say(answer: Any) -> None:

@@ -15,7 +15,7 @@ from forebear.pipelines.progress import watching
 from forebear.pipelines.scan import ScanOptions, run_scan
 from forebear.pipelines.summary import scan_json, show_scan
 from forebear.schemas.errors import DataError, UsageError
-from forebear.tracer.corpus.columnar import open_table
+from forebear.tracer.corpus.table_files import open_table
 from forebear.tracer.corpus.inputs import InputFile, ReaderOptions, survey
 from forebear.tracer.corpus.source import Source
 from forebear.tracer.ledger.ledger import Ledger

@@ -16,6 +16,7 @@ from apache_beam.pvalue import PCollection
 from forebear.pipelines.steps import Step
 from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.inputs import InputFile, file_digest
+from forebear.tracer.scan.evidence import warm_up
 from forebear.tracer.scan.packs import Shard
 from forebear.tracer.scan.work import Work
 
@@ -46,7 +47,13 @@ class HashFiles(Step):
     Yields ("shard", (digest, facts)) or ("unopened", ("", facts)), facts as JSON.
     """
 
+    def begin(self) -> None:
+        """Load models and kernels before the first file is touched, so that start-up can be told apart."""
+        warm_up(self.plan)
+
     def work_on(self, element: tuple[int, Iterable[str]]) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Hash a batch."""
+        self.mark_start()
         number, batch = element[0], next(iter(element[1]))
         for path, _, form, expected in json.loads(batch):
             try:
@@ -64,6 +71,7 @@ class AssignShards(Step):
     """Send each shard to the evidence that the index offers, or to the batch that will read it."""
 
     def begin(self) -> None:
+        """Read what the index offers."""
         self.offers = Work(self.plan.work).get_json("offers.json")
 
     def work_on(self, element: tuple[str, Iterable[str]]) -> Iterator[tuple[str, str]]:

@@ -408,7 +408,13 @@ def _refuse_twice(records: tuple[ModelRecord, ...] | tuple[DatasetRecord, ...], 
     seen: set[str] = set()
     for record in records:
         if record.reference.id in seen:
-            _fail("named_twice", where, "one record for each", record.reference.id, "Join the two, or give them revisions or digests.")
+            _fail(
+                "named_twice",
+                where,
+                "one record for each",
+                record.reference.id,
+                "Join the two, or give them revisions or digests.",
+            )
         seen.add(record.reference.id)
 
 

@@ -48,7 +48,7 @@ class AskedDetector:
 
     def to_json(self) -> dict[str, Any]:
         """As answers carry it."""
-        shown = {"detector": self.name, "digest": self.digest, "class": self.category}
+        shown: dict[str, Any] = {"detector": self.name, "digest": self.digest, "class": self.category}
         shown |= {"threshold": shown_threshold(self.flags[""]), "from": self.origin}
         others = {source: shown_threshold(flag) for source, flag in self.flags.items() if source}
         return {**shown, "sources": others} if others else shown
@@ -104,7 +104,9 @@ def _named(runs: Sequence[Run], detectors: Sequence[str]) -> list[AskedDetector]
     for text in detectors:
         prefix = "sha256:" + text.removeprefix("sha256:")
         for _, digest, manifest in reversed(runs):
-            mine = [one for one in manifest.detectors if one.name == text or (len(prefix) >= 19 and one.digest.startswith(prefix))]
+            mine = [
+                one for one in manifest.detectors if one.name == text or (len(prefix) >= 19 and one.digest.startswith(prefix))
+            ]
             if mine:
                 found.update((one.digest, _asked(one, digest)) for one in mine if one.digest not in found)
                 break
@@ -123,9 +125,7 @@ def _named(runs: Sequence[Run], detectors: Sequence[str]) -> list[AskedDetector]
 def _asked(record: DetectorRecord, run: str) -> AskedDetector:
     flags = {source: one.flag for source, one in record.thresholds.items()}
     rate = record.false_positive_rate
-    return AskedDetector(
-        record.digest, record.name, record.category, record.version, record.reason, flags, f"run {run}", rate
-    )
+    return AskedDetector(record.digest, record.name, record.category, record.version, record.reason, flags, f"run {run}", rate)
 
 
 def _policy_flags(policy: Policy, category: str) -> dict[str, int]:

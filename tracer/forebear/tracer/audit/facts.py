@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["CONTRADICTED", "NOT_RUN", "ERRORED", "NOT_SCANNED", "NO_SHARDS", "OPEN", "RowFacts", "RowGap", "RowJudge", "Usage"]
+__all__ = ["CONTRADICTED", "ERRORED", "NOT_RUN", "NOT_SCANNED", "NO_SHARDS", "OPEN", "RowFacts", "RowGap", "RowJudge", "Usage"]
 
 NOT_SCANNED = "rows not scanned"
 NOT_RUN = "detector not run"

@@ -76,9 +76,7 @@ class ScannedRows:
         self._graph = graph
         self._scans = scans
         self._place = np.array([scans.shard(name) for name in graph.shards] or [], np.int64)
-        self._classes = {
-            name: _Class(scans, [one for one in asked if one.category == name]) for name in self.classes
-        }
+        self._classes = {name: _Class(scans, [one for one in asked if one.category == name]) for name in self.classes}
         self._judged: dict[tuple[int, Usage | None], Mapping[str, RowFacts]] = {}
 
     def judge(self, dataset: int, usage: Usage | None) -> Mapping[str, RowFacts]:
@@ -129,9 +127,7 @@ def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple((first, last) for first, last in found)
 
 
-def _common(
-    rows: tuple[tuple[int, int], ...] | None, used: tuple[tuple[int, int], ...]
-) -> tuple[tuple[int, int], ...]:
+def _common(rows: tuple[tuple[int, int], ...] | None, used: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     if rows is None:
         return used
     both = [(max(a, c), min(b, d)) for a, b in rows for c, d in used]
@@ -149,9 +145,7 @@ class _Class:
             {run for run, (_, _, manifest) in enumerate(scans.runs) if one.digest in {d.digest for d in manifest.detectors}}
             for one in asked
         ]
-        self._deep = {
-            (n, run): self._needs_log(n, run) for n in range(len(asked)) for run in self._ran[n]
-        }
+        self._deep = {(n, run): self._needs_log(n, run) for n in range(len(asked)) for run in self._ran[n]}
         self._reasons = sorted({one.reason for one in asked})
         self._reason_of = np.array([self._reasons.index(one.reason) for one in asked], np.int64)
         self._bad, self._bad_shard, self._kept = self._bad_rows()
@@ -487,5 +481,3 @@ def _united(parts: list[Bad]) -> Bad:
     new = np.ones(len(order), "?")
     new[1:] = (joined.row[1:] != joined.row[:-1]) | (joined.detector[1:] != joined.detector[:-1])
     return joined.take(new)
-
-

@@ -199,7 +199,7 @@ class Scans:
         index = self._index
         raws = encoded.dictionary.to_pylist()
         numbers = [index[raw] if known else index.setdefault(raw, len(index)) for raw in raws]
-        return np.array(numbers, np.int64)[encoded.indices.to_numpy()] if raws else np.empty(0, np.int64)
+        return np.asarray(np.array(numbers, np.int64)[encoded.indices.to_numpy()]) if raws else np.empty(0, np.int64)
 
     def _derived(self) -> dict[int, list[tuple[int, int]]]:
         """Shards that runs wrote -> (run, source shard), without those that are their own source."""

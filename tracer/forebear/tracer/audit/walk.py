@@ -108,7 +108,7 @@ class Walker:
             exposures=counted,
             unknown=unknown,
             first_exposed=tuple(self.node(one) for one in self._first_exposed(walk, counted)),
-            last_unexposed=tuple(self.node(one) for one in self._last_unexposed(walk, model, places)),
+            last_unexposed=tuple(self.node(one) for one in self._last_unexposed(model, places)),
             below_floor=below,
         )
 
@@ -229,9 +229,7 @@ class Walker:
         ]
         if not self._judge.classes:
             unknown.append(Unknown(self._graph.ids[model], NOT_RUN, CAPS[0]))
-        cleared = {
-            name for dataset in walk.lineage for name, facts in self._judge.judge(dataset, None).items() if facts.rows
-        }
+        cleared = {name for dataset in walk.lineage for name, facts in self._judge.judge(dataset, None).items() if facts.rows}
         return _ranked(exposures), tuple(sorted(unknown, key=_unknown_order)), cleared
 
     def _facts(self, dataset: int, found: _Found) -> Mapping[str, RowFacts]:
@@ -316,7 +314,7 @@ class Walker:
         first = [one for one in consumers if reached[one, None] == {one}]
         return first or consumers
 
-    def _last_unexposed(self, walk: _Walk, model: int, places: set[_Place]) -> list[int]:
+    def _last_unexposed(self, model: int, places: set[_Place]) -> list[int]:
         """The nearest weight ancestors from which nothing bad and nothing unknown is reached."""
         if not self._judge.classes:
             return []
@@ -369,5 +367,3 @@ def _ranked(exposures: list[Exposure]) -> tuple[Exposure, ...]:
 
 def _unknown_order(one: Unknown) -> tuple[object, ...]:
     return CAPS.index(one.at_worst), one.node, one.why, one.category or ""
-
-

@@ -24,13 +24,13 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from forebear.schemas.errors import DataError, IntegrityError, UsageError
-from forebear.tracer.corpus.columnar import IPC_MAGIC, Table, open_table
 from forebear.tracer.corpus.inflate import Damaged
 from forebear.tracer.corpus.inputs import ReaderOptions, file_digest
 from forebear.tracer.corpus.jsonl import lines
 from forebear.tracer.corpus.places import is_url
 from forebear.tracer.corpus.rows import ascending
 from forebear.tracer.corpus.source import Source
+from forebear.tracer.corpus.table_files import IPC_MAGIC, Table, open_table
 
 __all__ = ["Cleaned", "write_cleaned"]
 
@@ -164,7 +164,7 @@ def _write_columnar(source: Source, options: ReaderOptions, kept: npt.NDArray[np
         table = open_table(source)
     except Damaged as damage:
         if len(kept):
-            raise _lost(source, str(damage)) from damage
+            raise _lost(source, damage.found) from damage
         table = None
     schema = table.schema if table is not None else _stand_in(options)
     count = _rows_in_group(table)
@@ -235,7 +235,7 @@ def _kept_batches(table: Table, kept: npt.NDArray[np.int64]) -> Iterator[pa.Reco
             if at == len(kept):
                 break
     except Damaged as damage:
-        raise _lost(table.source, str(damage)) from damage
+        raise _lost(table.source, damage.found) from damage
     table.source.check_unchanged()
 
 

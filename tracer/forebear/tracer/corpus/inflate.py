@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.source import Source
 
-__all__ = ["Damaged", "decompressed"]
+__all__ = ["Damaged", "damaged", "decompressed"]
 
 _OUTPUT = 1 << 20  # a step gives at most this many bytes at once (gzip)
 _GZIP_STEP = 1 << 18
@@ -22,8 +23,18 @@ _ZSTD_STEP = 1 << 12
 _MAX_WINDOW = 1 << 31  # zstd --ultra --long=31
 
 
-class Damaged(Exception):  # noqa: N818 - not an error of the program: it ends a stream, and what came before it counts
-    """The stream ends here in damage; the message says how."""
+class Damaged(DataError):  # noqa: N818 - most who meet it turn it into a row
+    """A file ends here in damage; what came before it counts, and readers turn this into one `unreadable` row."""
+
+
+def damaged(found: str) -> Damaged:
+    """The damage in words."""
+    return Damaged(
+        "damaged_file",
+        expected="a file that is whole",
+        found=found,
+        remedy="Restore it from where it came; until then what lies before the damage counts.",
+    )
 
 
 def decompressed(source: Source, *, step: int | None = None) -> Iterator[bytes]:
@@ -56,7 +67,7 @@ def _gunzip(source: Source, step: int) -> Iterator[bytes]:
                 data = member.decompress(tail, _OUTPUT)
             except zlib.error as error:
                 yield from _gunzip_bytewise(before, tail)
-                raise Damaged(f"gzip data damaged: {error}") from error
+                raise damaged(f"gzip data damaged: {error}") from error
             if data:
                 yield data
             tail = member.unconsumed_tail
@@ -65,7 +76,7 @@ def _gunzip(source: Source, step: int) -> Iterator[bytes]:
     if member is not None:
         yield member.flush()  # a step's bound may have held back what its input already told
     if member is not None or not members:
-        raise Damaged("gzip data cut off before its end")
+        raise damaged("gzip data cut off before its end")
 
 
 def _gunzip_bytewise(member: Any, tail: bytes) -> Iterator[bytes]:
@@ -94,7 +105,7 @@ def _unzstd(source: Source, step: int) -> Iterator[bytes]:
                 data = frame.decompress(tail)
             except zstandard.ZstdError as error:
                 yield from _unzstd_bytewise(source, new_frame(), start=frame_start, whole=position - frame_start, emitted=emitted)
-                raise Damaged(f"zstd data damaged: {error}") from error
+                raise damaged(f"zstd data damaged: {error}") from error
             if data:
                 emitted += len(data)
                 yield data
@@ -104,7 +115,7 @@ def _unzstd(source: Source, step: int) -> Iterator[bytes]:
             if frame.eof:
                 frame = None
     if frame is not None or not frames:
-        raise Damaged("zstd data cut off before its end")
+        raise damaged("zstd data cut off before its end")
 
 
 def _unzstd_bytewise(source: Source, frame: Any, *, start: int, whole: int, emitted: int) -> Iterator[bytes]:

@@ -15,28 +15,14 @@ from dataclasses import dataclass, field, replace
 
 from forebear.schemas.digests import is_digest
 from forebear.schemas.errors import DataError, UsageError
+from forebear.tracer.corpus.formats import SUFFIXES, format_by_name, sniff
 from forebear.tracer.corpus.places import Entry, Kind, absolute, children, describe, is_url, join, open_input, unreadable
 
-__all__ = ["READER_VERSION", "InputFile", "ReaderOptions", "Survey", "discover", "file_digest", "format_of", "sniff", "survey"]
+__all__ = ["READER_VERSION", "InputFile", "ReaderOptions", "Survey", "discover", "file_digest", "sniff", "survey"]
 
 READER_VERSION = "1"
 """Changes whenever the same bytes would give other rows; it enters the run digest."""
 
-_SUFFIXES = {
-    **{f".{word}": "jsonl" for word in ("jsonl", "ndjson", "json")},
-    **{f".{word}.gz": "jsonl.gz" for word in ("jsonl", "ndjson", "json")},
-    **{f".{word}.{end}": "jsonl.zst" for word in ("jsonl", "ndjson", "json") for end in ("zst", "zstd")},
-    ".parquet": "parquet",
-    **{f".{word}": "arrow" for word in ("arrow", "feather", "ipc")},
-}
-_MAGIC = {
-    b"PAR1": "parquet",
-    b"ARROW1": "arrow",
-    b"\xff\xff\xff\xff": "arrow",  # the continuation mark that opens an IPC stream
-    b"\x1f\x8b": "jsonl.gz",
-    b"\x28\xb5\x2f\xfd": "jsonl.zst",
-}
-_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # zstd files may open with a skippable frame (RFC 8878, 3.1.2)
 # What Hugging Face's `save_to_disk` and hub folders hold beside their data.
 _NOT_DATA = frozenset({"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"})
 _MAGIC_GLOB = re.compile(r"[*?\[]")
@@ -130,27 +116,6 @@ def survey(inputs: Sequence[str], *, lists: Sequence[str] = ()) -> Survey:
     return Survey([files[path] for path in sorted(files)], sorted(skipped - files.keys()))
 
 
-def sniff(path: str) -> str | None:
-    """The format of a file: by its first bytes, then by its name; None where neither tells.
-
-    A file that cannot be read has the format of its name.
-    """
-    try:
-        with open_input(path) as handle:
-            head: bytes = handle.read(8)
-    except (DataError, OSError):
-        head = b""
-    return format_of(head, path)
-
-
-def format_of(head: bytes, path: str) -> str | None:
-    """The format told by a file's first eight bytes, else by its name."""
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            return name
-    return "jsonl.zst" if _SKIPPABLE.match(head) else _by_name(path)
-
-
 def file_digest(path: str) -> tuple[str, int]:
     """SHA-256 of a file's bytes as ``sha256:<hex>``, and their number; read in chunks of 1 MiB.
 
@@ -170,11 +135,6 @@ def file_digest(path: str) -> tuple[str, int]:
 
 def _usage(kind: str, expected: str, found: str, remedy: str) -> UsageError:
     return UsageError(kind, expected=expected, found=found, remedy=remedy)
-
-
-def _by_name(path: str) -> str | None:
-    name = (path.partition("?")[0] if is_url(path) else path).rpartition("/")[2].lower()
-    return next((known for suffix, known in _SUFFIXES.items() if name.endswith(suffix)), None)
 
 
 def _read_list(path: str) -> Iterator[tuple[str, str | None]]:
@@ -211,7 +171,7 @@ def _resolve(text: str, skipped: set[str]) -> list[Entry]:
     if entry.kind is Kind.FOLDER:
         found = list(_walk(entry, skipped))
         if not found:
-            what = f"nothing of a known suffix ({', '.join(sorted(_SUFFIXES))})"
+            what = f"nothing of a known suffix ({', '.join(sorted(SUFFIXES))})"
             raise _usage("empty_folder", f"files to read in {text}", what, "Name the files, or another folder.")
         return found
     return [entry]
@@ -224,7 +184,7 @@ def _input_file(entry: Entry) -> InputFile:
             "unknown_format",
             "Parquet, JSONL (.gz, .zst) or Arrow IPC",
             f"{entry.path}: neither its first bytes nor its suffix tell",
-            f"Rename it to one of {', '.join(sorted(_SUFFIXES))}.",
+            f"Rename it to one of {', '.join(sorted(SUFFIXES))}.",
         )
     return InputFile(entry.path, entry.size, told)
 
@@ -284,7 +244,7 @@ def _walk(top: Entry, skipped: set[str]) -> Iterator[Entry]:
 
 
 def _readable_name(entry: Entry) -> bool:
-    return entry.kind is not Kind.OTHER and entry.name not in _NOT_DATA and _by_name(entry.path) is not None
+    return entry.kind is not Kind.OTHER and entry.name not in _NOT_DATA and format_by_name(entry.path) is not None
 
 
 def _saved_dataset(folder: Entry, entries: list[Entry], skipped: set[str]) -> list[Entry] | None:

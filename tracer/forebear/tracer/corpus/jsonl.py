@@ -197,7 +197,7 @@ def jsonl_rows(
             yield _batch(first, some, options)
             first += len(some)
     except Damaged as damage:
-        yield unreadable_rest(first, str(damage), source=options.source)
+        yield unreadable_rest(first, damage.found, source=options.source)
 
 
 def _grouped(found: Iterator[list[bytes]], rows: int, max_bytes: int) -> Iterator[list[bytes]]:

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from forebear.schemas.errors import DataError
-from forebear.tracer.corpus.inputs import file_digest, format_of
+from forebear.tracer.corpus.formats import format_of
+from forebear.tracer.corpus.inputs import file_digest
 from forebear.tracer.corpus.places import Entry, Kind, absolute, describe, open_input, unreadable
 
 __all__ = ["WHOLE_BELOW", "Source"]

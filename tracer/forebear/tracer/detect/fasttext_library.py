@@ -15,7 +15,7 @@ import numpy.typing as npt
 from forebear.schemas.errors import UsageError
 from forebear.tracer.detect.detector import to_grid
 from forebear.tracer.detect.fasttext_file import LABEL_PREFIX, FastTextFile
-from forebear.tracer.detect.fasttext_kernel import byte_map
+from forebear.tracer.detect.fasttext_fused import byte_map
 from forebear.tracer.detect.windows import TextBytes, Windows
 
 __all__ = ["LibraryModel", "Scored"]
@@ -29,7 +29,7 @@ class LibraryModel:
     Args:
         file: The file, already read and found to be a classifier.
         labels: Labels whose probabilities are summed.
-        mapping: What is made of the text's bytes first (`fasttext_kernel.byte_map`).
+        mapping: What is made of the text's bytes first (`fasttext_fused.byte_map`).
 
     Raises:
         UsageError: The library is not installed, or refuses the file.

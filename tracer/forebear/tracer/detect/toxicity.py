@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from forebear.schemas.errors import UsageError
-from forebear.tracer.detect import fasttext_kernel
+from forebear.tracer.detect import fasttext_fused, fasttext_kernel
 from forebear.tracer.detect.detector import Findings, Texts, detector_digest
 from forebear.tracer.detect.fasttext_file import LABEL_PREFIX, FastTextFile, read_fasttext
 from forebear.tracer.detect.fasttext_library import LibraryModel
@@ -73,10 +73,10 @@ class Toxicity:
         self._rule = WindowRule(words=window, split=split)
         builtin = str(model) == BUILTIN
         file = read_fasttext(_FOLDER / "toxicity.bin" if builtin else model)
-        mapping = fasttext_kernel.FOLDED if builtin else fasttext_kernel.AS_IS
+        mapping = fasttext_fused.FOLDED if builtin else fasttext_fused.AS_IS
         chosen = _chosen(file, labels)
         self._label = "+".join(chosen)
-        self._fused = fasttext_kernel.fuse(file, chosen, mapping=mapping) if engine == "auto" else None
+        self._fused = fasttext_fused.fuse(file, chosen, mapping=mapping) if engine == "auto" else None
         self._library = LibraryModel(file, chosen, mapping=mapping) if self._fused is None else None
         self.model_digest = file.digest
         self._parameters = {

@@ -27,6 +27,7 @@ CUT = "words-64-16"
 
 SPLITS = ("words", "paragraphs")
 
+_NOTHING = np.frombuffer(b"", np.uint8)
 _WORD_WEIGHT = np.int64(64)
 _UNSPACED_WEIGHT = np.int64(16)
 
@@ -104,11 +105,11 @@ def text_bytes(texts: Texts) -> TextBytes:
     kind = np.int32 if pa.types.is_string(texts.type) else np.int64
     _, ends, data = texts.buffers()
     if not count or ends is None or data is None:
-        return TextBytes(np.zeros(0, np.uint8), np.zeros(count + 1, np.int64))
+        return TextBytes(_NOTHING, np.zeros(count + 1, np.int64))
     offsets = np.frombuffer(ends, kind)[texts.offset : texts.offset + count + 1].astype(np.int64)
-    if texts.null_count:
-        return _without_nulls(texts, np.frombuffer(data, np.uint8), offsets)
-    return TextBytes(np.frombuffer(data, np.uint8), offsets)
+    letters = np.frombuffer(data, np.uint8)
+    letters.flags.writeable = False  # numba compiles apart for arrays that can be written
+    return _without_nulls(texts, letters, offsets) if texts.null_count else TextBytes(letters, offsets)
 
 
 def _wide(texts: Texts) -> Texts:

@@ -21,7 +21,7 @@ from forebear.schemas.digests import digest_bytes, digest_name, documents_digest
 from forebear.schemas.enums import Action
 from forebear.schemas.errors import IntegrityError
 from forebear.schemas.records import DetectorRecord, RunManifest
-from forebear.schemas.tables import DIGEST, FLAGGED
+from forebear.schemas.tables import DIGEST, FLAGGED, GRID
 
 __all__ = [
     "RANGE_ROWS",
@@ -271,12 +271,18 @@ def _at_or_above(
             remedy="Scan the corpus again.",
         )
     names, codes = _sources(source)
-    flags = np.array([[one.threshold(name).flag for name in names] for one in detectors], dtype=np.int64)
+    flags = np.array([[_flag(one, name) for name in names] for one in detectors], dtype=np.int64)
     judges = np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
     scores = np.asarray(evidence.field("score").to_numpy(zero_copy_only=False), dtype=np.int64)
     limits = flags[judges, codes[parents]] if len(judges) else np.zeros(0, dtype=np.int64)
     hits = np.flatnonzero(scores >= limits)
     return hits, judges[hits], limits[hits]
+
+
+def _flag(detector: DetectorRecord, source: str) -> int:
+    """The flag threshold in force for a source; above every score where the detector is off."""
+    threshold = detector.threshold(source)
+    return threshold.flag if threshold.action != "off" else GRID + 1
 
 
 def _extended(column: pa.Array, nulls: int, kind: pa.DataType) -> pa.Array:

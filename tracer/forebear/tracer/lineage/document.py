@@ -131,7 +131,11 @@ class LineageDocument:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        value = {"models": self.models.to_json(), "datasets": self.datasets.to_json(), "shards": self.shards.to_json()}
+        value: dict[str, Any] = {
+            "models": self.models.to_json(),
+            "datasets": self.datasets.to_json(),
+            "shards": self.shards.to_json(),
+        }
         value |= {"relations": [one.to_json() for one in self.relations], "usage": self.usage.to_json()}
         return canonical_json({"schema": SCHEMA, **value})
 

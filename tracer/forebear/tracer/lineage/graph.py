@@ -107,7 +107,7 @@ class Graph:
     @property
     def closed(self) -> npt.NDArray[np.bool_]:
         """Nodes that are recorded and whose ancestry is closed."""
-        return self.recorded & (self.ancestry == _ANCESTRY["closed"])
+        return np.asarray(self.recorded & (self.ancestry == _ANCESTRY["closed"]), np.bool_)
 
     def edges_of(self, node: int) -> range:
         """Positions in `edges` of a node's relations to its parents."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forebear.schemas.digests import digest_name, is_digest
 from forebear.schemas.enums import EntryKind, Grade
@@ -22,6 +22,9 @@ from forebear.schemas.records import Entry, Head
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.lineage.document import LineageDocument, NodeTable, RelationTable
 from forebear.tracer.lineage.relations import Kind
+
+if TYPE_CHECKING:
+    from forebear.tracer.lineage.usage import Read
 
 __all__ = ["KnownShards", "Linked", "build_document", "known_shards", "link"]
 
@@ -80,20 +83,28 @@ def known_shards(ledger: Ledger) -> KnownShards:
     return known
 
 
-def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time: str) -> Linked:
+def link(
+    ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time: str, usage: Sequence[str | Path] = ()
+) -> Linked:
     """Add training records to the ledger as one lineage entry.
 
     Args:
         ledger: Where.
         records: Parsed records, each with the folder that its paths are relative to.
         time: The entry's time, ISO 8601 in UTC.
+        usage: Usage logs, Parquet or JSONL.
 
     Raises:
         UsageError: A shard cannot be resolved, or a reference could mean several nodes.
         DataError: Rows lie outside a shard.
     """
     resolver = _Shards(known_shards(ledger))
-    document = build_document(records, resolve=resolver)
+    reads: Sequence[Read] = ()
+    if usage:
+        from forebear.tracer.lineage.usage import read_usage
+
+        reads = read_usage(usage)
+    document = build_document(records, resolve=resolver, reads=reads)
     name = ledger.put_object(document.to_bytes())
     counts = {
         "models": document.models.recorded,
@@ -113,18 +124,25 @@ def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time
 
 
 def build_document(
-    records: Sequence[tuple[TrainingRecord, Path]], *, resolve: Callable[[ShardUse, Path], tuple[str, str | None]]
+    records: Sequence[tuple[TrainingRecord, Path]],
+    *,
+    resolve: Callable[[ShardUse, Path], tuple[str, str | None]],
+    reads: Sequence[Read] = (),
 ) -> LineageDocument:
     """The lineage object of some records.
 
     Args:
         records: Parsed records, each with the folder that its paths are relative to.
         resolve: A shard as the record writes it, and the folder -> (digest, label or None).
+        reads: What usage logs say was read.
 
     Raises:
         UsageError: A reference by name could mean several recorded nodes.
     """
-    return _Builder(resolve).build(records)
+    builder = _Builder(resolve)
+    document = builder.build(records)
+    builder.use(document, reads)
+    return document
 
 
 class _Nodes:
@@ -214,6 +232,16 @@ class _Builder:
                 document.shards.label.append(label)
         return document
 
+    def use(self, document: LineageDocument, reads: Sequence[Read]) -> None:
+        """Add what usage logs say."""
+        for model, stage, shard, first, last in reads:
+            name = Reference(None, None, model) if is_digest(model) else Reference(model)
+            document.usage.model.append(self._models.refer(name))
+            document.usage.stage.append(stage)
+            document.usage.shard.append(shard)
+            document.usage.first.append(first)
+            document.usage.last.append(last)
+
     def _model(self, record: ModelRecord) -> None:
         child = self._models.refer(record.reference)
         for use in record.trained_on:
@@ -245,7 +273,9 @@ class _Builder:
             parent = ("dataset", self._datasets.refer(one.dataset))
             self._relate(one.relation.value, child, parent, evidence=one.evidence, **attributes)
 
-    def _relate(self, relation: str, child: tuple[Kind, int], parent: tuple[Kind, int], *, evidence: Grade, **others: Any) -> None:
+    def _relate(
+        self, relation: str, child: tuple[Kind, int], parent: tuple[Kind, int], *, evidence: Grade, **others: Any
+    ) -> None:
         key = (relation, child[0], parent[0])
         table = self._relations.setdefault(key, RelationTable(*key))
         others["evidence"] = None if evidence is Grade.DECLARED else evidence.value

@@ -97,7 +97,12 @@ def _from_rows(relation: Relation) -> Rule:
 RULES: tuple[Rule, ...] = (
     Rule(Relation.TRAINED_ON, "model", "dataset", None, Mode.BYTES, source="the consumer saw these bytes"),
     Rule(
-        Relation.SAME_WEIGHTS_AS, "model", "model", None, condition="both ways; an alias says the same", both_ways=True,
+        Relation.SAME_WEIGHTS_AS,
+        "model",
+        "model",
+        None,
+        condition="both ways; an alias says the same",
+        both_ways=True,
         source="one model under two names",
     ),
     _weights(Relation.FINETUNED_FROM, "fine-tuning starts from the parent's weights"),
@@ -117,10 +122,19 @@ RULES: tuple[Rule, ...] = (
     _from_rows(Relation.CLEANED_FROM),
     _from_rows(Relation.DEDUPLICATED_FROM),
     Rule(
-        Relation.MIXED_FROM, "dataset", "dataset", None, "kept", condition="kept if the mixture lists no shards of its own, else lineage",
+        Relation.MIXED_FROM,
+        "dataset",
+        "dataset",
+        None,
+        "kept",
+        condition="kept if the mixture lists no shards of its own, else lineage",
         source="a mixture without shards of its own is its parts",
     ),
-    *(_guided(one, kind) for one in (Relation.JUDGED_BY, Relation.SELECTED_BY, Relation.REWARDED_BY) for kind in ("model", "dataset")),
+    *(
+        _guided(one, kind)
+        for one in (Relation.JUDGED_BY, Relation.SELECTED_BY, Relation.REWARDED_BY)
+        for kind in ("model", "dataset")
+    ),
     Rule(Relation.TOKENIZER_FROM, "model", "model", None, walked=False, condition="recorded, passes nothing"),
     Rule(Relation.TOKENIZER_FROM, "dataset", "model", None, walked=False, condition="recorded, passes nothing"),
     Rule(Relation.EVALUATED_ON, "model", "dataset", None, walked=False, condition="recorded, passes nothing"),

@@ -32,7 +32,7 @@ from forebear.tracer.ledger.parts import RANGE_ROWS
 from forebear.tracer.scan.packs import Pack, Shard, Span, read_evidence
 from forebear.tracer.scan.plan import Plan
 
-__all__ = ["PACK_BYTES", "gather_evidence", "reusable_packs", "reuse"]
+__all__ = ["PACK_BYTES", "gather_evidence", "judge", "reusable_packs", "reuse", "warm_up"]
 
 PACK_BYTES = 256 << 20
 """A pack is closed once the shards in it reach this many bytes, or an aligned range of 2**20 rows ends."""
@@ -169,6 +169,13 @@ def _pack_name(key: str, evidence: str, spans: Sequence[Span], ends: dict[str, d
     """Names a pack by all that it says: two shards with the same rows still make two packs."""
     described = {"key": key, "evidence": evidence, "spans": [list(vars(span).values()) for span in spans], "ends": ends}
     return hashlib.sha256(canonical_json(described)).hexdigest()
+
+
+def warm_up(plan: Plan) -> None:
+    """Load the models and compile or load the kernels, on one short text."""
+    column = pa.array(["One short text, to begin with."], pa.large_string())
+    nothing = pa.nulls(1, pa.string())
+    judge(Batch(0, column, nothing, nothing, nothing), plan)
 
 
 def judge(batch: Batch, plan: Plan) -> tuple[pa.Table, npt.NDArray[np.uint64] | None]:

@@ -1,0 +1,327 @@
+"""The command line of the auditor and the release engineer: thin bodies over the library.
+
+Always true here: an answer goes to standard output, with `--json` as one object a line and nothing else; an error is one message
+on standard error and, with `--json`, also an object on standard output; exit codes are CONTRACT's. DuckDB, Arrow and the rest are
+imported inside the bodies, so that `forebear --help` is quick. The one place that catches the root of errors is `run`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from forebear.schemas.errors import ForebearError, UsageError
+
+if TYPE_CHECKING:
+    from forebear.tracer.audit.session import Session
+
+__all__ = ["JsonOption", "LedgerOption", "app", "ledger_url", "run"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Which of a model's ancestors saw contaminated data, and how do you know?",
+)
+
+LedgerOption = Annotated[str | None, typer.Option("--ledger", help="The ledger; default: $FOREBEAR_LEDGER, else ./ledger.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+_HeadOption = Annotated[int | None, typer.Option("--head", help="As of an older head: its number of entries.", min=0)]
+_Detectors = Annotated[list[str] | None, typer.Option("--detector", help="Only these: names or digests.")]
+_Threshold = Annotated[str | None, typer.Option("--threshold", help="Another flag threshold, from the logged scores.")]
+_Policy = Annotated[Path | None, typer.Option("--policy", help="The thresholds of this policy.")]
+
+# typer brings a click of its own from some version on: its root of errors is found, not imported.
+_ClickException: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+
+_given: dict[str, str | None] = {"ledger": None}
+
+
+@app.callback()
+def _options(
+    ledger: LedgerOption = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+) -> None:
+    del debug  # taken by `run`, wherever it stands
+    _given["ledger"] = ledger
+
+
+def ledger_url(own: str | None) -> str:
+    """The ledger that is meant: the command's own option, the one before the command, the environment, ./ledger."""
+    return own or _given["ledger"] or os.environ.get("FOREBEAR_LEDGER") or "ledger"
+
+
+@app.command()
+def link(
+    records: Annotated[list[Path], typer.Argument(help="Training records, YAML or JSON.", metavar="RECORD...")],
+    usage: Annotated[list[Path] | None, typer.Option("--usage", help="Usage logs: Parquet or JSONL.")] = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add training records: what models and datasets came from."""
+    from forebear.tracer.ledger.ledger import Ledger
+    from forebear.tracer.lineage.link import link as link_records
+    from forebear.tracer.lineage.records import read_record
+    from forebear.tracer.render import show_link
+
+    parsed = [(read_record(path), path.absolute().parent) for path in records]
+    there = Ledger.open(ledger_url(ledger), create=True)
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    linked = link_records(there, parsed, usage=usage or (), time=now)
+    _print(linked.to_json()) if as_json else show_link(linked)
+
+
+@app.command()
+def trace(
+    models: Annotated[list[str] | None, typer.Argument(help="Digests, prefixes, names or aliases.", metavar="MODEL...")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every recorded model.")] = False,
+    detectors: _Detectors = None,
+    threshold: _Threshold = None,
+    policy: _Policy = None,
+    at_least: Annotated[int, typer.Option("--at-least", help="Only exposures of so many documents count.", min=0)] = 0,
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verdict and exposures of models, through all their ancestors."""
+    from forebear.tracer.audit.answer import exit_code
+    from forebear.tracer.render import show_trace
+
+    if bool(models) == every:
+        raise _wrong("missing_argument", "one model or more, or --all", "neither" if every is False else "both", "Name a model.")
+    session = _session(ledger, head)
+    question = session.question(detectors=detectors or (), threshold=threshold, policy=policy, at_least=at_least)
+    found = [session.graph.find(one) for one in models or ()]
+    walker, verdicts = session.walker(question), []
+    traces = session.trace_all(question=question) if every else (walker.trace(one, at_least=at_least) for one in found)
+    context = session.context(question)
+    for one in traces:
+        verdicts.append(one.verdict)
+        _print({**one.to_json(context), **session.notes(one)}) if as_json else show_trace(session, one, question)
+    raise typer.Exit(exit_code(verdicts))
+
+
+@app.command()
+def impact(
+    shards: Annotated[list[str], typer.Argument(help="Files, digests, or prefixes of digests.", metavar="SHARD...")],
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Models that a shard reached, directly or through their ancestors."""
+    from forebear.tracer.render import show_recall
+
+    session = _session(ledger, head)
+    recalled = session.impact(shards)
+    _print(recalled.to_json(session.head)) if as_json else show_recall(recalled)
+    raise typer.Exit(recalled.exit_code)
+
+
+@app.command()
+def why(
+    document: Annotated[str, typer.Argument(help="Digest of a document, a prefix of one, or the row's own id.")],
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every decision about a document: run, row, score, threshold, keeper."""
+    from forebear.tracer.audit.why import why as explain
+    from forebear.tracer.render import show_why
+
+    session = _session(ledger, head)
+    answer = explain(session, document)
+    _print(answer) if as_json else show_why(answer)
+
+
+@app.command()
+def runs(head: _HeadOption = None, ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
+    """The runs of the ledger, and jobs that did not end."""
+    from forebear.tracer.audit.runs import list_runs
+    from forebear.tracer.render import show_runs
+
+    answer = list_runs(_session(ledger, head))
+    _print(answer) if as_json else show_runs(answer)
+
+
+@app.command()
+def diff(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The older run.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The newer run.")],
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decisions that changed between two runs, by reason and threshold."""
+    from forebear.tracer.audit.diff import diff_runs
+    from forebear.tracer.render import show_diff
+
+    answer = diff_runs(_session(ledger, None), run_a, run_b)
+    _print(answer) if as_json else show_diff(answer)
+    raise typer.Exit(0 if answer["same"] else 1)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One DuckDB query over the schema `audit`; none: a shell.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="The query in a file.")] = None,
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """DuckDB over the audit schema."""
+    from forebear.tracer.render import show_answer
+
+    if query is not None and file is not None:
+        raise _wrong("too_many_arguments", "a query or --file", "both", "Give one of them.")
+    text = _read(file) if file is not None else query
+    session = _session(ledger, head)
+    if text is None:
+        _shell(session)
+        return
+    answer = session.sql(text)
+    _print(answer.to_json(session.head)) if as_json else show_answer(answer)
+
+
+@app.command()
+def verify(
+    quick: Annotated[bool, typer.Option("--quick", help="Presence and sizes only.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Every byte and every count (default).")] = False,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the ledger; changes nothing."""
+    from forebear.tracer.ledger.ledger import Ledger
+    from forebear.tracer.ledger.verify import verify as verify_ledger
+    from forebear.tracer.render import show_verify
+
+    if quick and full:
+        raise _wrong("too_many_arguments", "--quick or --full", "both", "Give one of them.")
+    report = verify_ledger(Ledger.open(ledger_url(ledger)), level="quick" if quick else "full")
+    answer = report.to_json()
+    _print(answer) if as_json else show_verify(answer)
+    raise typer.Exit(0 if answer["ok"] else 1)
+
+
+@app.command()
+def rules(as_json: JsonOption = False) -> None:
+    """The rule table: how exposure passes along each relation."""
+    from forebear.tracer.render import rules_json, show_rules
+
+    _print(rules_json()) if as_json else show_rules()
+
+
+@app.command()
+def policy(
+    file: Annotated[Path | None, typer.Argument(help="A policy (TOML); none: the default.")] = None, as_json: JsonOption = False
+) -> None:
+    """The effective policy, explained."""
+    from forebear.tracer.policy import explain, load_policy
+    from forebear.tracer.render import show_policy
+
+    loaded = load_policy(file)
+    if as_json:
+        _print({"schema": "forebear/policy/1", "digest": loaded.digest, "policy": loaded.canonical()})
+    else:
+        show_policy(loaded.digest, explain(loaded))
+
+
+def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: errors become one message and CONTRACT's exit codes.
+
+    Args:
+        application: The typer application.
+        arguments: What was given, without the program's name; None: `sys.argv`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug, as_json = "--debug" in given, "--json" in given
+    # Wherever it stands: a traceback is wanted.
+    given = [one for one in given if one != "--debug"]
+    try:
+        code = typer.main.get_command(application).main(given, prog_name="forebear", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if debug:
+            raise
+        sys.exit(_failed(error, as_json))
+
+
+def _failed(error: BaseException, as_json: bool) -> int:
+    """Say what failed, and which exit code that is."""
+    if isinstance(error, BrokenPipeError):  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        sys.stderr.write("forebear: interrupted\n")
+        return 130
+    if isinstance(error, _ClickException):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        expected = "options and arguments as `forebear COMMAND --help` lists them"
+        known: ForebearError = _wrong("bad_usage", expected, error.format_message(), "Correct the call.")
+    elif isinstance(error, ForebearError):
+        known = error
+    else:
+        known = _bug(error)
+    if as_json:
+        _print(known.to_json())
+    sys.stderr.write(f"forebear: {' '.join(str(known).split())}\n")
+    return 3 if known.kind == "bug" else known.exit_code
+
+
+def _bug(error: BaseException) -> ForebearError:
+    found = f"{type(error).__name__}: {str(error)[:300]}"
+    return ForebearError("bug", expected="no failure", found=found, remedy="Run it again with --debug and report what it says.")
+
+
+def _session(ledger: str | None, head: int | None) -> Session:
+    from forebear.tracer.audit.session import Session
+
+    return Session.open(ledger_url(ledger), head=head)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    # Lone surrogates cannot be written; names hold none, but messages quote what was found.
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False).encode(errors="backslashreplace").decode() + "\n")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _wrong("unreadable_file", f"a query in {path}", str(error), "Name a file that can be read.") from error
+
+
+def _shell(session: Session) -> None:
+    from forebear.tracer.render import show_answer
+
+    if sys.stdin.isatty():
+        sys.stderr.write("DuckDB over the schema audit; a query ends with `;`, the shell with .quit\n")
+    held = ""
+    for line in sys.stdin:
+        if line.strip() in (".quit", ".exit"):
+            break
+        held += line
+        if not held.strip().endswith(";"):
+            continue
+        try:
+            show_answer(session.sql(held))
+        except ForebearError as error:
+            sys.stderr.write(f"{error}\n")
+        held = ""
+    if held.strip():
+        show_answer(session.sql(held))
+
+
+def _wrong(kind: str, expected: str, found: str, remedy: str) -> UsageError:
+    return UsageError(kind, expected=expected, found=found, remedy=remedy)

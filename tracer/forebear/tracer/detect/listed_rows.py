@@ -1,0 +1,102 @@
+"""Files of rows that a policy names (benchmarks, denylists): Parquet, Arrow, JSONL plain or compressed, or text.
+
+Always true here: what is hashed is the file's bytes as they lie; rows come in file order; what cannot be read is wrong use of
+the policy, with the row that stopped it, since a list read in part would look as if it had been read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forebear.schemas.digests import digest_name
+from forebear.schemas.errors import UsageError
+
+__all__ = ["ListedRows", "read_listed"]
+
+_SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".jsonl": "jsonl", ".json": "jsonl"}
+_SUFFIXES |= {".ndjson": "jsonl"}
+_PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+
+
+@dataclass(frozen=True)
+class ListedRows:
+    """A file's rows and the digest of its bytes; a text file's rows have the one field `line`."""
+
+    digest: str
+    rows: Sequence[Mapping[str, Any]]
+    is_text: bool = False
+
+    @property
+    def fields(self) -> list[str]:
+        """Every field that some row has, sorted."""
+        return sorted({name for row in self.rows for name in row})
+
+
+def read_listed(path: str, *, what: str) -> ListedRows:
+    """Read a file that a policy names.
+
+    Args:
+        path: Where it is.
+        what: What it is called in messages, e.g. ``[[benchmarks]] gsm8k``.
+
+    Raises:
+        UsageError: It is not there, of no known kind, or cannot be read to its end.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise _wrong("no_such_file", f"a file for {what}", f"{path}: {error.strerror}", "Correct `path`.") from error
+    digest = digest_name(hashlib.sha256(raw).digest())
+    kind, packed = _kind(path, raw, what)
+    try:
+        data = pa.CompressedInputStream(pa.BufferReader(raw), packed).read() if packed else raw
+        if kind in ("parquet", "arrow"):
+            return ListedRows(digest, _table(data, kind).to_pylist())
+        text = data.decode("utf-8-sig")
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _wrong("unreadable_list", f"{kind} in {path} ({what})", str(error)[:200], "Mend or replace the file.") from error
+    if kind == "text":
+        lines = [line.strip() for line in text.split("\n")]
+        return ListedRows(digest, [{"line": line} for line in lines if line], is_text=True)
+    return ListedRows(digest, [_json_row(line, n, path) for n, line in enumerate(text.split("\n"), 1) if line.strip()])
+
+
+def _kind(path: str, raw: bytes, what: str) -> tuple[str, str | None]:
+    name = path.lower()
+    packed = next((codec for suffix, codec in _PACKED.items() if name.endswith(suffix)), None)
+    suffix = Path(Path(name).stem if packed else name).suffix
+    kind = "parquet" if raw.startswith(b"PAR1") else "arrow" if raw.startswith(b"ARROW1") else _SUFFIXES.get(suffix)
+    if kind is None:
+        known = ", ".join(sorted(_SUFFIXES))
+        raise _wrong("unknown_format", f"{what}: a file named {known} (.gz, .zst)", path, "Rename or convert the file.")
+    return kind, packed
+
+
+def _table(data: bytes, kind: str) -> pa.Table:
+    if kind == "parquet":
+        return pq.read_table(pa.BufferReader(data))
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def _json_row(line: str, number: int, path: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise _wrong("unreadable_list", f"JSON in line {number} of {path}", str(error), "Mend that line.") from error
+    if isinstance(row, str):
+        return {"line": row}
+    if not isinstance(row, dict):
+        raise _wrong("unreadable_list", f"an object in line {number} of {path}", type(row).__name__, "Mend that line.")
+    return row
+
+
+def _wrong(kind: str, expected: str, found: str, remedy: str) -> UsageError:
+    return UsageError(kind, expected=expected, found=found, remedy=remedy)

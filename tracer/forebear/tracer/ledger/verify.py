@@ -1,0 +1,453 @@
+"""Verification: whether a ledger still is what was written.
+
+Always true here: nothing is changed, nothing is fetched that a manifest names by anything but a digest, and damage becomes
+findings, never an exception. `quick` looks at entries, head, manifests, presence and sizes; `full` hashes every object and
+derives everything again from the log; `sample` hashes a share of the objects. One log pack is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from forebear.schemas.canonical import canonical_json, parse_json
+from forebear.schemas.digests import digest_name, is_digest, leaf_hash, merkle_root
+from forebear.schemas.enums import EntryKind
+from forebear.schemas.errors import ForebearError, IntegrityError, UsageError
+from forebear.schemas.records import Entry, Head, ObjectRef, RunManifest
+from forebear.schemas.tables import BANDS, CLEANED, FLAGGED, LOG, SHARDS
+from forebear.tracer.ledger.findings import Finding, Findings, VerifyReport
+from forebear.tracer.ledger.keepers import KEEPER_COLUMNS
+from forebear.tracer.ledger.layout import (
+    MAX_ENTRY,
+    MAX_HEAD,
+    entry_number,
+    entry_path,
+    is_ignored,
+    is_prefix,
+    is_temporary,
+    object_digest,
+    object_path,
+    parse_head,
+)
+from forebear.tracer.ledger.ledger import Ledger
+from forebear.tracer.ledger.reconcile import RunCheck, manifest_refs, require_shape
+
+__all__ = ["LEVELS", "Finding", "VerifyReport", "check_head", "check_since", "verify"]
+
+LEVELS = ("quick", "sample", "full")
+_CHUNK = 8 << 20
+_SMALL_RECORD = 16 << 20
+
+
+def verify(
+    ledger: Ledger,
+    *,
+    level: str = "quick",
+    sample: tuple[int, int] | None = None,
+    since: Head | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Check a whole ledger.
+
+    Args:
+        level: quick, full, or sample.
+        sample: (n, of): which of how many equal shares of the objects are hashed; with level sample.
+        since: A head remembered elsewhere, which the entries must continue.
+        progress: Called with (objects looked at, objects in all).
+
+    Raises:
+        UsageError: No such level or sample, or the store cannot be read at all.
+    """
+    if level not in LEVELS or (level == "sample") != (sample is not None) or (sample and not 0 < sample[0] <= sample[1]):
+        raise UsageError(
+            "unknown_level",
+            expected="quick, full, or sample with a share such as 1/10",
+            found=f"{level} {sample or ''}".strip(),
+            remedy="Use --quick, --full or --sample N/T.",
+        )
+    return _Verification(ledger, level, sample=sample, progress=progress).report(since)
+
+
+def check_head(data: bytes | None, entries: list[bytes], found: Findings) -> None:
+    """The stored head against the entries (rules of SPEC; a head is a hint that follows them)."""
+    there = len(entries)
+    if data is None:
+        if there == 1:
+            found.note("head", "head_missing", expected="a head", found="none yet; the next entry writes it")
+        elif there:
+            found.add("head", "head_missing", expected=f"a head over {there} entries", found="none", remedy=_HEAD_REMEDY)
+        return
+    try:
+        head = parse_head(data)
+    except IntegrityError as error:
+        found.add("head", "head_malformed", expected=error.expected, found=error.found, remedy=_HEAD_REMEDY)
+        return
+    if head.size > there:
+        kind, what = "head_beyond_entries", f"{there} entries"
+        found.add("head", kind, expected=f"the {head.size} entries that the head names", found=what, remedy=_LOST_REMEDY)
+    elif not is_prefix(head, entries):
+        root = digest_name(merkle_root(map(leaf_hash, entries[: head.size])))
+        found.add(
+            "head",
+            "head_inconsistent",
+            expected=f"root {digest_name(head.root)} over {head.size} entries",
+            found=root,
+            remedy=_LOST_REMEDY,
+        )
+    elif head.size < there:
+        found.note("head", "head_behind", expected=f"{there} entries", found=f"{head.size}; the next entry moves it on")
+
+
+def check_since(since: Head, entries: list[bytes], found: Findings) -> bool:
+    """Whether the entries continue a head remembered elsewhere."""
+    if since.size > len(entries):
+        expected, what = (
+            f"at least the {since.size} entries of the remembered head",
+            f"{len(entries)}: an older state of the ledger",
+        )
+        found.add("entries", "rolled_back", expected=expected, found=what, remedy=_LOST_REMEDY)
+        return False
+    if not is_prefix(since, entries):
+        root = digest_name(merkle_root(map(leaf_hash, entries[: since.size])))
+        expected = f"root {digest_name(since.root)} over the first {since.size} entries"
+        found.add("entries", "forked", expected=expected, found=root, remedy="Keep both heads: together they prove the fork.")
+        return False
+    return True
+
+
+_HEAD_REMEDY = "Compare the entries with a head remembered elsewhere; the next entry writes `head` anew."
+_LOST_REMEDY = "Restore the entries and `head` from a copy of the ledger."
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What the store holds, by what it is."""
+
+    objects: Mapping[str, int]
+    entries: Mapping[int, int]
+    has_head: bool
+
+
+class _Verification:
+    """The course of one verification."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        level: str,
+        *,
+        sample: tuple[int, int] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.ledger = ledger
+        self.store = ledger.store
+        self.level = level
+        self.sample = sample
+        self.found = Findings()
+        self.referenced: set[str] = set()
+        self.hashed: dict[str, int] = {}
+        self.rows = 0
+        self.listing = self._listed()
+        self._progress = progress
+
+    def report(self, since: Head | None) -> VerifyReport:
+        """Look at everything, in the order in which readers trust it: entries, head, objects."""
+        entries = self._entries()
+        raw = [data for data, _ in entries]
+        self._head(raw)
+        authentic = check_since(since, raw, self.found) if since is not None else None
+        runs = [run for _, entry in entries if entry is not None for run in self._entry(entry)]
+        for digest, manifest in runs:
+            self._run(digest, manifest)
+        self._orphans()
+        self._say_what_was_not_looked_at()
+        head = Head(len(raw), merkle_root(map(leaf_hash, raw))).to_json()
+        looked = self.referenced if self.level == "quick" else set(self.hashed)
+        checked = {"objects": len(looked), "bytes": sum(self.hashed.values()), "rows": self.rows}
+        return VerifyReport(self.level, checked, head, authentic, tuple(self.found.findings), tuple(self.found.notes))
+
+    # Names
+
+    def _listed(self) -> _Listing:
+        objects: dict[str, int] = {}
+        entries: dict[int, int] = {}
+        has_head, temporaries = False, []
+        for path, size in self.store.list(""):
+            digest, number = object_digest(path), entry_number(path)
+            if is_ignored(path):
+                continue
+            if size >= 0 and digest is not None:
+                objects[digest] = size
+            elif size >= 0 and number is not None:
+                entries[number] = size
+            elif size >= 0 and path == "head":
+                has_head = True
+            elif is_temporary(path):
+                temporaries.append(path)
+            else:
+                self.found.add(
+                    path,
+                    "extra_file",
+                    expected="nothing but entries, objects and the head",
+                    found=f"{size} bytes" if size >= 0 else "something that is no plain file",
+                    remedy="Move it out of the ledger; forebear did not write it under this name.",
+                )
+        if temporaries:
+            found = f"{len(temporaries)} left by writes that were cut off, such as {temporaries[0]}"
+            self.found.note("objects", "temporaries", expected="none", found=found, remedy="`forebear gc` removes them.")
+        return _Listing(objects, entries, has_head)
+
+    # Entries and head
+
+    def _entries(self) -> list[tuple[bytes, Entry | None]]:
+        numbers = sorted(self.listing.entries)
+        if numbers != list(range(len(numbers))):
+            hole = next(n for n, number in enumerate(numbers) if n != number)
+            self.found.add(
+                entry_path(hole), "entry_missing", expected=f"an entry, for there is one of number {numbers[-1]}", found="none"
+            )
+        entries: list[tuple[bytes, Entry | None]] = []
+        for n in range(len(numbers)):
+            if n not in self.listing.entries:
+                break
+            entries.append(self._entry_at(n))
+        # What follows a hole is no part of the ledger, but its objects are not orphans either.
+        for n in numbers[len(entries) :]:
+            _, entry = self._entry_at(n)
+            if entry is not None:
+                self._entry(entry)
+        return entries
+
+    def _entry_at(self, n: int) -> tuple[bytes, Entry | None]:
+        data = b""
+        try:
+            data = self.store.get_range(entry_path(n), 0, MAX_ENTRY + 1)
+            return data, Entry.from_bytes(data)
+        except ForebearError as error:
+            self.found.add_error(entry_path(n), error)
+            return data, None
+
+    def _head(self, entries: list[bytes]) -> None:
+        try:
+            data = self.store.get_range("head", 0, MAX_HEAD + 1) if self.listing.has_head else None
+        except ForebearError as error:
+            self.found.add_error("head", error)
+            return
+        check_head(data, entries, self.found)
+
+    # What entries name
+
+    def _entry(self, entry: Entry) -> Iterator[tuple[str, RunManifest]] | list[tuple[str, RunManifest]]:
+        """Check an entry's object; gives the run that it adds, if it adds one."""
+        known = entry.object in self.referenced
+        if not self._present(entry.object, None):
+            return []
+        if entry.kind is EntryKind.RUN:
+            return self._manifest(entry.object)
+        # An entry does not say how large its record is, so only its bytes can tell whether it is whole.
+        small = self.listing.objects[entry.object] <= _SMALL_RECORD
+        if not known and (small or self._is_looked_at(entry.object)):
+            self._document(entry.object)
+        return []
+
+    def _manifest(self, digest: str) -> list[tuple[str, RunManifest]]:
+        data = self._read(digest)
+        if data is None:
+            return []
+        try:
+            manifest = RunManifest.from_bytes(data)
+            require_shape(manifest)
+        except IntegrityError as error:
+            self.found.add_error(digest, error)
+            return []
+        for ref in manifest_refs(manifest):
+            self._present(ref.object, ref.bytes)
+        return [(digest, manifest)]
+
+    def _document(self, digest: str) -> None:
+        """A record that is no run: canonical JSON; objects that it refers to, as {"object", "bytes"}, must be there."""
+        data = self._read(digest)
+        if data is None:
+            return
+        try:
+            value = parse_json(data)
+            if canonical_json(value) != data:
+                raise ValueError("not in canonical form")
+        except (ValueError, TypeError, RecursionError) as error:
+            self.found.add(digest, "malformed_record", expected="canonical JSON", found=f"{type(error).__name__}: {error}")
+            return
+        for name, size in _references(value):
+            if self._present(name, size) and self._is_looked_at(name):
+                self._read(name)
+
+    def _present(self, digest: str, size: int | None) -> bool:
+        """Whether an object is there, in its size (where that is known)."""
+        self.referenced.add(digest)
+        there = self.listing.objects.get(digest)
+        if there is None:
+            expected = "an object" if size is None else f"an object of {size} bytes"
+            self.found.add(digest, "object_missing", expected=expected, found="none")
+            return False
+        if (size is not None and there != size) or there == 0:
+            expected = "a record" if size is None else f"{size} bytes"
+            self.found.add(digest, "size_mismatch", expected=expected, found=f"{there} bytes")
+            return False
+        return True
+
+    # Bytes
+
+    def _is_looked_at(self, digest: str) -> bool:
+        if self.level == "sample" and self.sample is not None:
+            return int(digest[7:22], 16) % self.sample[1] == self.sample[0] - 1
+        return self.level == "full"
+
+    def _read(self, digest: str) -> bytes | None:
+        """An object's bytes, or None and a finding."""
+        try:
+            data = self.ledger.get_object(digest)
+        except ForebearError as error:
+            self.found.add_error(digest, error)
+            self.hashed.setdefault(digest, 0)
+            return None
+        self.hashed[digest] = len(data)
+        self._tell()
+        return data
+
+    def _table(self, ref: ObjectRef, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table | None:
+        if self.listing.objects.get(ref.object) != ref.bytes:
+            return None  # said already
+        try:
+            table = self.ledger.read_table(ref.object, schema, columns=columns)
+        except ForebearError as error:
+            self.found.add_error(ref.object, error)
+            self.hashed.setdefault(ref.object, 0)
+            return None
+        self.hashed[ref.object] = ref.bytes
+        self._tell()
+        return table
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(len(self.hashed), len(self.listing.objects))
+
+    # Runs
+
+    def _run(self, digest: str, manifest: RunManifest) -> None:
+        if self.level == "sample":
+            for ref, schema in _tables(manifest):
+                if self._is_looked_at(ref.object) and (table := self._table(ref, schema)) is not None:
+                    self.rows += table.num_rows if schema is LOG else 0
+        if self.level == "full":
+            self._run_in_full(RunCheck(digest, manifest, self.found))
+
+    def _run_in_full(self, check: RunCheck) -> None:
+        for ref, schema in _tables(check.manifest):
+            table = self._table(ref, schema)
+            if table is None:
+                check.lose(ref)
+            elif schema is LOG:
+                check.log(ref, table)
+                self.rows += table.num_rows
+            elif schema is SHARDS:
+                check.shards(table)
+            elif schema is BANDS:
+                check.bands(ref, table)
+            elif schema is FLAGGED:
+                check.flagged(table)
+            else:
+                check.cleaned(ref, table)
+        check.finish()
+        self._keepers(check)
+
+    def _keepers(self, check: RunCheck) -> None:
+        """Look the keepers up: in the run's own log, then in those of the runs it was held against."""
+        if check.lost:
+            return
+        refs = {ref.object: ref for ref in check.manifest.log}
+        for pack in check.packs_of(check.keepers.shards()):
+            table = self._table(refs[pack], LOG, KEEPER_COLUMNS)
+            if table is not None:
+                check.keepers.resolve(table)
+        for run in check.manifest.against:
+            self._resolve_against(run, check)
+        check.keepers.finish()
+
+    def _resolve_against(self, run: str, check: RunCheck) -> None:
+        wanted = check.keepers.shards()
+        try:
+            _, _, other = self.ledger.find_run(run)
+            shards = self.ledger.read_table(other.shards.object, SHARDS, columns=["shard", "log"]).to_pylist() if wanted else []
+            packs = {place["pack"] for row in shards if digest_name(row["shard"]) in wanted for place in row["log"]}
+            for pack in sorted(packs):
+                check.keepers.resolve(self.ledger.read_log(digest_name(pack), columns=KEEPER_COLUMNS))
+        except ForebearError as error:
+            self.found.add_error(check.run, error)
+
+    # The rest
+
+    def _orphans(self) -> None:
+        orphans = sorted(self.listing.objects.keys() - self.referenced)
+        sound = 0
+        for digest in orphans:
+            if self._is_looked_at(digest) and not self._is_named_rightly(digest):
+                continue
+            sound += 1
+        if sound:
+            size = sum(self.listing.objects[digest] for digest in orphans)
+            found = f"{sound} objects, {size} bytes, such as {orphans[0]}"
+            self.found.note(
+                "objects",
+                "orphans",
+                expected="objects that an entry leads to",
+                found=found,
+                remedy="They are no evidence. `forebear gc` removes what no scan in progress may need.",
+            )
+
+    def _is_named_rightly(self, digest: str) -> bool:
+        state, start = hashlib.sha256(), 0
+        try:
+            while chunk := self.store.get_range(object_path(digest), start, _CHUNK):
+                state.update(chunk)
+                start += len(chunk)
+        except ForebearError as error:
+            self.found.add_error(digest, error)
+            return False
+        self.hashed[digest] = start
+        name = digest_name(state.digest())
+        remedy = "No entry leads to it: move it out of the ledger."
+        return self.found.compare(digest, "digest_mismatch", expected=digest, found=name, remedy=remedy)
+
+    def _say_what_was_not_looked_at(self) -> None:
+        left = len(self.listing.objects) - len(self.hashed.keys() & self.listing.objects.keys())
+        if self.level != "full" and left:
+            what = f"{left} of {len(self.listing.objects)} objects looked at by name and size alone; nothing derived again"
+            self.found.note("objects", "not_hashed", expected="every byte hashed", found=what, remedy="Use --full for all of it.")
+
+
+def _tables(manifest: RunManifest) -> Iterator[tuple[ObjectRef, pa.Schema]]:
+    """The tables of a run, shards first, for the others are compared with them."""
+    yield manifest.shards, SHARDS
+    yield from ((ref, LOG) for ref in manifest.log)
+    yield from ((ref, BANDS) for ref in manifest.bands)
+    yield manifest.flagged, FLAGGED
+    if manifest.cleaned is not None:
+        yield manifest.cleaned, CLEANED
+
+
+def _references(value: Any) -> Iterator[tuple[str, int]]:
+    """Objects that a record refers to: mappings with `object`, a digest, and `bytes`, a size."""
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, dict):
+            name, size = one.get("object"), one.get("bytes")
+            if isinstance(name, str) and is_digest(name) and type(size) is int:
+                yield name, size
+            stack.extend(one.values())
+        elif isinstance(one, list):
+            stack.extend(one)
