@@ -42,6 +42,8 @@ OPENED = [
 ]  # fmt: skip
 JAVA_OPTIONS = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENED]
 WAIT_SECONDS = 120
+# Without it Spark starts a Python worker anew for every stage, which loads the models again.
+KEEP_WORKERS = ["--environment_cache_millis=600000"]
 
 
 class EngineError(Exception):
@@ -159,7 +161,7 @@ def start_flink(starting: Starting, cache: Path) -> None:
 def start_spark_cluster(starting: Starting, cache: Path) -> None:
     """A master, two workers of one core each, a pool of Python workers, and a job server that submits to them."""
     home = _spark_home(Path(starting.state.folder), class_path("spark", cache))
-    env = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": HOST, "SPARK_WORKER_DIR": str(home / "work")}
+    env = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": HOST, "SPARK_SCALA_VERSION": "2.12", "SPARK_WORKER_DIR": str(home / "work")}
     java = ["java", *JAVA_OPTIONS, "-Xmx512m", "-cp", f"{home}/jars/*"]
     port = free_port()
     place = ["--host", HOST, "--port"]
@@ -183,7 +185,7 @@ def start_spark_cluster(starting: Starting, cache: Path) -> None:
     }
     options = [f"-D{name}={value}" for name, value in settings.items()]
     _job_server(starting, cache, "spark", ["--spark-master-url", url], options=options, env=env)
-    starting.state.options[-1:] = ["--environment_type=EXTERNAL", f"--environment_config={HOST}:{pool}"]
+    starting.state.options[-1:] = ["--environment_type=EXTERNAL", f"--environment_config={HOST}:{pool}", *KEEP_WORKERS]
 
 
 ENGINES: dict[str, Callable[[Starting, Path], None]] = {

@@ -48,11 +48,15 @@ class Row:
 
 @dataclass
 class Run:
-    """A scan: detectors by name -> (class, flags by source), rows by shard, shards written: name -> source."""
+    """A scan: detectors by name -> (class, flags by source), rows by shard, shards written as (shard, source)."""
 
     detectors: dict[str, tuple[str, dict[str, int]]]
     logs: dict[str, list[Row]]
-    wrote: dict[str, str] = field(default_factory=dict)
+    wrote: list[tuple[str, str]] = field(default_factory=list)
+
+    def sources(self, shard: str) -> list[str]:
+        """What a shard was written from; one that equals its source has no story of its own."""
+        return [source for written, source in self.wrote if written == shard and source != shard]
 
 
 @dataclass
@@ -139,7 +143,9 @@ def steps(case: Case, node: tuple[str, str]) -> Iterator[tuple[Edge, tuple[str, 
             yield e, e.child
 
 
-def passes(case: Case, edge: Edge, parent: tuple[str, str], *, cap: str, mode: str | None, consumer: str) -> tuple[str, str | None] | None:
+def passes(
+    case: Case, edge: Edge, parent: tuple[str, str], *, cap: str, mode: str | None, consumer: str
+) -> tuple[str, str | None] | None:
     """(cap, mode) after an edge, None where it passes nothing."""
     r = edge.relation
     if r in ("tokenizer_from", "evaluated_on"):
@@ -253,10 +259,8 @@ class _Findings:
     def _exposure(self, cap: str, consumer: str, dataset: str, bad: set[Any], uses: set[Any]) -> dict[str, Any]:
         paths = self.paths[cap, consumer, dataset]
         strongest = max(GRADES.index(grade) for _, grade, _ in paths)
-        names, grade, walked = min(
-            (p for p in paths if GRADES.index(p[1]) == strongest), key=lambda p: p[0]
-        )
-        depth = max(n for n, name in enumerate(names[:-1]) if name == consumer and (n == len(walked) or walked[n][1] == consumer))
+        names, grade, walked = min((p for p in paths if GRADES.index(p[1]) == strongest), key=lambda p: p[0])
+        depth = max(n for n, name in enumerate(names) if name == consumer)
         epochs = [e.epochs for e, _ in {(e, "") for e, _ in uses}]
         known = None if any(one is None for one in epochs) else sum(epochs)
         return {
@@ -314,8 +318,8 @@ def count(case: Case, shard: str) -> int | None:
     for run in case.runs:
         if shard in run.logs:
             return len(run.logs[shard])
-        if shard in run.wrote:
-            return len(kept(run, run.wrote[shard]))
+        for source in run.sources(shard):
+            return len(kept(run, source))
     return None
 
 
@@ -329,8 +333,7 @@ def scored(case: Case, shard: str, row: int, detector: str) -> bool:
     for run in case.runs:
         if shard in run.logs and detector in run.detectors and run.logs[shard][row].action != "error":
             return True
-        source = run.wrote.get(shard)
-        if source is not None and source != shard and scored(case, source, kept(run, source)[row], detector):
+        if any(scored(case, source, kept(run, source)[row], detector) for source in run.sources(shard)):
             return True
     return False
 
@@ -344,8 +347,7 @@ def bad(case: Case, shard: str, row: int, judge: tuple[str, str, dict[str, int]]
             one = run.logs[shard][row]
             if one.scores.get(detector, -1) >= flags.get(one.source, flags[""]) and one.action != "error":
                 found.add(one.document or f"{shard} {row}")
-        source = run.wrote.get(shard)
-        if source is not None and source != shard:
+        for source in run.sources(shard):
             found |= bad(case, source, kept(run, source)[row], judge)
         if passed and detector in run.detectors and not scored(case, shard, row, detector):
             for log in run.logs.values():
@@ -398,8 +400,7 @@ def reaches(case: Case, shard: str, detector: str) -> bool:
     for run in case.runs:
         if shard in run.logs and detector in run.detectors:
             return True
-        source = run.wrote.get(shard)
-        if source is not None and source != shard and reaches(case, source, detector):
+        if any(reaches(case, source, detector) for source in run.sources(shard)):
             return True
     return False
 

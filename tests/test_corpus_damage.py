@@ -67,6 +67,16 @@ def test_a_cut_gzip_gives_all_that_zlib_can_decode() -> None:
         assert prefix(part, "x.jsonl.gz", 5)[0] == zlib.decompressobj(31).decompress(part)
 
 
+def test_a_cut_gzip_gives_what_the_bound_on_a_step_held_back() -> None:
+    """At this cut the decoder has taken all its input and still owes the rest of a match beyond 1 MiB of output."""
+    packed = gzip.compress(bytes(3 << 20), mtime=0)
+    decoder, given, cut = zlib.decompressobj(31), 0, 0
+    while given <= 1 << 20:
+        given += len(decoder.decompress(packed[cut : cut + 1]))
+        cut += 1
+    assert len(prefix(packed[:cut], "x.jsonl.gz")[0]) == given
+
+
 @pytest.mark.parametrize("name", PACKED)
 def test_a_changed_byte_gives_one_prefix_whatever_the_chunks(name: str) -> None:
     rng = random.Random(3)

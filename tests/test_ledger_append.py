@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from world import TIME, Document, add_record, add_run, make_ledger
+
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.digests import leaf_hash, merkle_root, sha256_name
 from forebear.schemas.enums import EntryKind
@@ -18,7 +20,6 @@ from forebear.schemas.records import Entry, Head
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.store import Store
 from forebear.tracer.ledger.verify import verify
-from world import TIME, Document, add_record, add_run, make_ledger
 
 
 def entry(ledger: Ledger, name: str) -> Entry:

@@ -7,15 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from world import detector
+
 from forebear.schemas.canonical import row_leaves
 from forebear.schemas.digests import EMPTY_ROOT, digest_bytes, digest_name, documents_digest, documents_range, merkle_root
 from forebear.schemas.errors import IntegrityError
 from forebear.schemas.records import DetectorRecord
 from forebear.schemas.tables import FLAGGED, LOG
 from forebear.tracer.ledger import parts
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from world import detector
 
 SHARD = bytes(range(32))
 OTHER = bytes(32)
@@ -31,11 +32,15 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def shard_rows(count: int) -> list[dict[str, Any]]:
-    return [row(SHARD, n, document=bytes([n]) * 32 if n % 3 else None, action="drop" if n % 5 == 0 else "keep") for n in range(count)]
+    return [
+        row(SHARD, n, document=bytes([n]) * 32 if n % 3 else None, action="drop" if n % 5 == 0 else "keep") for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, 31, 32, 33])
-def test_however_a_log_is_cut_at_aligned_ranges_the_roots_are_those_of_the_whole(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_however_a_log_is_cut_at_aligned_ranges_the_roots_are_those_of_the_whole(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = shard_rows(count)
     whole = table(rows)
     expected = merkle_root(row_leaves(whole)) if rows else EMPTY_ROOT
@@ -162,7 +167,12 @@ def test_counts_are_those_of_the_rows(rows: list[dict[str, Any]]) -> None:
     assert set(counted) == {one["source"] or "" for one in rows}
     for source, counts in counted.items():
         actions = [one["action"] for one in rows if (one["source"] or "") == source]
-        expected = {"in": len(actions), "kept": actions.count("keep"), "dropped": actions.count("drop"), "errored": actions.count("error")}
+        expected = {
+            "in": len(actions),
+            "kept": actions.count("keep"),
+            "dropped": actions.count("drop"),
+            "errored": actions.count("error"),
+        }
         assert counts == expected
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from world import DEFAULT, Document, add_record, add_run, make_ledger
+
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.verify import verify
-from world import DEFAULT, Document, add_record, add_run, make_ledger
 
 FAULTS = int(os.environ.get("FAULTS", "88"))
 

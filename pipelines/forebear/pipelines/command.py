@@ -79,7 +79,7 @@ def _require_text_column(files: Sequence[InputFile], reader: ReaderOptions) -> N
         if file.format.startswith("jsonl"):
             return
         try:
-            names = open_table(Source.from_path(file.path)).schema.names
+            names = open_table(Source.from_path(file.path, whole_below=0)).schema.names
         except (DataError, OSError, ValueError):
             return  # a file that cannot be opened is the scan's matter
         if reader.text_field in names:

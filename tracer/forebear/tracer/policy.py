@@ -1,8 +1,8 @@
 """The policy: thresholds over detectors. Evidence in, decision out.
 
 Always true here: every key is optional and an unknown one is an error that names the nearest; decimals are exact; a threshold
-becomes the least score on the 1/1024 grid that reaches it; files that a policy names enter its digest by their content. The
-policy's digest covers everything that changes a decision and nothing else.
+becomes the least score on the 1/1024 grid that reaches it; files and folders that a policy names enter its digest by their
+content, never by their place. The policy's digest covers everything that changes a decision and nothing else.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import dataclasses
 import difflib
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ __all__ = [
     "grid",
     "load_policy",
     "parse_policy",
+    "policy_command",
+    "thresholds_of",
 ]
 
 _ACTIONS = ("drop", "flag", "off")
@@ -60,9 +63,10 @@ class Detoxify:
     """Second tier: windows that the first tier finds suspicious are scored again."""
 
     checkpoint: str = _key("original", "a name that detoxify knows, or a checkpoint file", path=True)
-    config: str = _key("", "folder with the transformer's configuration and tokenizer, for offline use")
+    config: str = _key("", "folder with the transformer's configuration and tokenizer, for offline use", path=True)
     suspicious: Decimal = _share(Decimal("0.3"), "first-tier score from which a window is scored again")
     sample: Decimal = _share(Decimal("0.001"), "share of the other documents scored all the same")
+    device: str = _key("cpu", "where the model runs: cpu or cuda; scores of the two are not the same", choices=("cpu", "cuda"))
     flag: Decimal = _share(_DEFAULT, "score from which a row is contaminated")
     drop: Decimal = _share(_DEFAULT, "score from which a row is dropped")
 
@@ -145,6 +149,7 @@ class Override:
     duplicates: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "action"})
     benchmarks: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "flag, drop, action"})
     denylists: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "action"})
+    detectors: Mapping[str, Any] = field(default_factory=dict, metadata={"doc": "flag, drop, action"})
 
 
 @dataclass(frozen=True)
@@ -168,16 +173,35 @@ class Policy:
         """Names the policy."""
         return sha256_name(canonical_json(self.canonical()))
 
-    def thresholds(self, category: str) -> dict[str, Threshold]:
-        """Thresholds of a class, by source; key "" is every other source."""
-        part: Any = self.toxicity
-        if category == Category.BENCHMARK:
-            part = self.benchmarks[0] if self.benchmarks else Benchmark()
-        if category == Category.DENYLIST:
-            part = self.denylists[0] if self.denylists else Denylist()
-        name = {Category.BENCHMARK: "benchmarks", Category.DENYLIST: "denylists"}.get(category, "toxicity")  # type: ignore[call-overload]
+    def thresholds(self, category: str, name: str | None = None) -> dict[str, Threshold]:
+        """Thresholds of a class, by source; key "" is every other source.
+
+        Args:
+            category: The class of contaminant.
+            name: The detector's name; without it, and where the policy does not tell detectors of a class apart (a user's own),
+                the lowest of the class hold.
+        """
+        return _lowest([self.part_thresholds(part) for part in self._parts(category, name)])
+
+    def part_thresholds(self, part: Any) -> dict[str, Threshold]:
+        """Thresholds of one part of the policy, with what sources have otherwise."""
+        name, flag = _PLACES[type(part)], getattr(part, "flag", None)
+        if isinstance(part, Denylist) and part.kind == "text":
+            flag = self.duplicates.jaccard  # what is scored is the similarity with the listed text
         overrides = {source: getattr(override, name) for source, override in self.sources.items()}
-        return thresholds_of(part, overrides)
+        return thresholds_of(part, overrides, flag=flag)
+
+    def _parts(self, category: str, name: str | None) -> Sequence[Any]:
+        if category == Category.TOXICITY:
+            second = self.toxicity.detoxify
+            return [second] if name == "detoxify" and second is not None else [self.toxicity]
+        if category == Category.BENCHMARK:
+            named = [one for one in self.benchmarks if f"{one.name}/{one.split}" == name]
+            return named or self.benchmarks or [Benchmark()]
+        if category == Category.DENYLIST:
+            named_kind = [one for one in self.denylists if f"denylist/{one.kind}" == name]
+            return named_kind or self.denylists or [Denylist()]
+        return self.detectors or [Custom()]
 
     def duplicates_action(self, source: str | None) -> str:
         """What is done with a duplicate of a source."""
@@ -185,12 +209,32 @@ class Policy:
         return str((override.duplicates if override else {}).get("action", self.duplicates.action))
 
 
-def thresholds_of(part: Any, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Threshold]:
-    """Thresholds on the grid of one part of a policy, with what sources have otherwise."""
-    base = {"flag": getattr(part, "flag", Decimal(1)), "drop": getattr(part, "drop", Decimal(1)), "action": part.action}
+_PLACES: Mapping[type[Any], str] = {
+    Toxicity: "toxicity",
+    Detoxify: "toxicity",
+    Benchmark: "benchmarks",
+    Denylist: "denylists",
+    Custom: "detectors",
+}
+"""Where `[sources.NAME]` steers a part otherwise."""
+
+
+def thresholds_of(
+    part: Any, overrides: Mapping[str, Mapping[str, Any]], *, flag: Decimal | None = None
+) -> dict[str, Threshold]:
+    """Thresholds on the grid of one part of a policy, with what sources have otherwise; `flag` for a part that has none."""
+    low = getattr(part, "flag", flag or Decimal(1))
+    base = {"flag": low, "drop": getattr(part, "drop", low), "action": getattr(part, "action", "drop")}
     found = {"": _threshold(base)}
     found |= {source: _threshold(_ordered({**base, **own}, own)) for source, own in overrides.items() if own}
     return found
+
+
+def _lowest(tables: Sequence[Mapping[str, Threshold]]) -> dict[str, Threshold]:
+    """The lowest thresholds of several parts, source by source."""
+    sources = sorted({source for table in tables for source in table})
+    rows = {source: [table.get(source, table[""]) for table in tables] for source in sources}
+    return {source: min(each, key=lambda one: (one.action == "off", one.flag, one.drop)) for source, each in rows.items()}
 
 
 def _threshold(values: Mapping[str, Any]) -> Threshold:
@@ -251,6 +295,26 @@ def explain(policy: Policy) -> list[tuple[str, str, str]]:
     return rows
 
 
+def policy_command(path: str | Path | None, *, toxicity_model: str | None = None) -> dict[str, Any]:
+    """What `forebear policy` says: CONTRACT's JSON object, with every key explained and the recall that the bands promise.
+
+    Raises:
+        UsageError: As `load_policy`.
+    """
+    from forebear.tracer.dedupe.bands import curve
+
+    loaded = load_policy(path, toxicity_model=toxicity_model)
+    duplicates = loaded.duplicates
+    sought = duplicates.action != "off"
+    return {
+        "schema": "forebear/policy/1",
+        "digest": loaded.digest,
+        "policy": loaded.canonical(),
+        "keys": [{"key": key, "value": value, "means": means} for key, value, means in explain(loaded)],
+        "recall": curve(bands=duplicates.bands, rows=duplicates.rows) if sought else [],
+    }
+
+
 def _explained(name: str, part: Any) -> list[tuple[str, str, str]]:
     rows = []
     for f in dataclasses.fields(part):
@@ -296,6 +360,7 @@ def _check_order(flag: Decimal, drop: Decimal, name: str) -> None:
 def _override(data: Any, name: str) -> Override:
     data = _mapping(data, name)
     parts: dict[str, Any] = {"toxicity": Toxicity, "duplicates": Duplicates, "benchmarks": Benchmark, "denylists": Denylist}
+    parts["detectors"] = Custom
     allowed = {key: {"flag", "drop", "action"} & {f.name for f in dataclasses.fields(cls)} for key, cls in parts.items()}
     values = {}
     for part, own in data.items():
@@ -378,9 +443,23 @@ def _plain(value: Any) -> Any:
 
 
 def _file_digest(path: str) -> str:
-    """A file by its content; a name that is no file (builtin, a model's name) stands for itself."""
-    if not path or not Path(path).is_file():
-        return path
+    """A file or folder by its content; a name that is neither (builtin, a model's name) stands for itself."""
+    if path and Path(path).is_file():
+        return _one_file(path, *_stamp(Path(path)))
+    if path and Path(path).is_dir():
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        held = {file.relative_to(path).as_posix(): _one_file(str(file), *_stamp(file)) for file in files}
+        return sha256_name(canonical_json(held))
+    return path
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+@lru_cache(maxsize=1024)
+def _one_file(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - they make a changed file another one
     with Path(path).open("rb") as file:
         return digest_name(hashlib.file_digest(file, "sha256").digest())
 

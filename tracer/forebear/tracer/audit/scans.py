@@ -178,7 +178,7 @@ class Scans:
         numbers = np.array([known.setdefault(raw, len(known)) for raw in encoded.dictionary.to_pylist()] or [0], np.int64)
         at = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         missing = np.flatnonzero(at < 0)
-        found = numbers[np.maximum(at, 0)]
+        found: Ints = numbers[np.maximum(at, 0)]
         found[missing] = -1 - self._nameless - np.arange(len(missing))
         self._nameless += len(missing)
         return found

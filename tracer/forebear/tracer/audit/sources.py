@@ -20,6 +20,7 @@ from forebear.tracer.audit.asked import Run
 
 if TYPE_CHECKING:
     from forebear.schemas.enums import Verdict
+    from forebear.tracer.audit.answer import Exposure
     from forebear.tracer.audit.session import Session
 
 __all__ = ["SOURCES", "Source"]
@@ -166,8 +167,8 @@ def _nodes(session: Session) -> pa.Table:
 
 
 _RELATION = _fields(
-    child=_TEXT, relation=_TEXT, parent=_TEXT, evidence=_TEXT, entry=_INT, stage=_TEXT, epochs=pa.float64(), usage=_TEXT, run=_TEXT,
-    system_prompt=_TEXT, child_kind=_TEXT, parent_kind=_TEXT,
+    child=_TEXT, relation=_TEXT, parent=_TEXT, evidence=_TEXT, entry=_INT, stage=_TEXT, epochs=pa.float64(), usage=_TEXT,
+    run=_TEXT, system_prompt=_TEXT, child_kind=_TEXT, parent_kind=_TEXT,
 )  # fmt: skip
 
 
@@ -280,8 +281,8 @@ def _head(session: Session) -> pa.Table:
 
 
 _EXPOSURE = _fields(
-    model=_TEXT, model_name=_TEXT, **{"class": _TEXT}, verdict=_TEXT, channel=_TEXT, ancestor=_TEXT, ancestor_name=_TEXT, depth=_INT,
-    dataset=_TEXT, dataset_name=_TEXT, documents=_INT, rows=_INT, words=_INT, epochs=pa.float64(), presentations=pa.float64(),
+    model=_TEXT, model_name=_TEXT, **{"class": _TEXT}, verdict=_TEXT, channel=_TEXT, ancestor=_TEXT, ancestor_name=_TEXT,
+    depth=_INT, dataset=_TEXT, dataset_name=_TEXT, documents=_INT, rows=_INT, words=_INT, epochs=pa.float64(), presentations=pa.float64(),
     expected_false=pa.float64(), reasons=pa.map_(_TEXT, _INT), evidence=_TEXT,
 )  # fmt: skip
 _VERDICT = _fields(model=_TEXT, model_name=_TEXT, **{"class": _TEXT}, verdict=_TEXT, at_worst=_TEXT, complete=pa.bool_())
@@ -307,24 +308,7 @@ def read_answers(session: Session) -> dict[str, pa.Table]:
     unknowns: list[dict[str, Any]] = []
     for trace in session.trace_all():
         model = {"model": trace.model.id, "model_name": trace.model.name}
-        for one in trace.exposures:
-            exposures.append(
-                {
-                    **model,
-                    "class": one.category,
-                    "verdict": one.verdict.value,
-                    "channel": one.channel.value,
-                    "ancestor": one.ancestor.id,
-                    "ancestor_name": one.ancestor.name,
-                    "depth": one.depth,
-                    "dataset": one.dataset.id,
-                    "dataset_name": one.dataset.name,
-                    **{name: getattr(one, name) for name in ("documents", "rows", "words", "epochs", "presentations")},
-                    "expected_false": one.expected_false,
-                    "reasons": list(one.reasons.items()),
-                    "evidence": one.evidence.value,
-                }
-            )
+        exposures += [{**model, **_exposure_row(one)} for one in trace.exposures]
         classes: list[tuple[str | None, Verdict]] = list(trace.verdicts.items()) or [(None, trace.verdict)]
         for name, verdict in classes:
             known = not any(one.category in (None, name) for one in trace.unknown)
@@ -337,6 +321,22 @@ def read_answers(session: Session) -> dict[str, pa.Table]:
         "raw_exposure": pa.Table.from_pylist(exposures, _EXPOSURE),
         "raw_verdict": pa.Table.from_pylist(verdicts, _VERDICT),
         "raw_unknown": pa.Table.from_pylist(unknowns, _UNKNOWN),
+    }
+
+
+def _exposure_row(one: Exposure) -> dict[str, Any]:
+    same = ("depth", "documents", "rows", "words", "epochs", "presentations", "expected_false")
+    return {
+        "class": one.category,
+        "verdict": one.verdict.value,
+        "channel": one.channel.value,
+        "ancestor": one.ancestor.id,
+        "ancestor_name": one.ancestor.name,
+        "dataset": one.dataset.id,
+        "dataset_name": one.dataset.name,
+        "reasons": list(one.reasons.items()),
+        "evidence": one.evidence.value,
+        **{name: getattr(one, name) for name in same},
     }
 
 

@@ -76,7 +76,7 @@ def _texts_between(
 ) -> Iterator[tuple[npt.NDArray[np.int64], pa.Array]]:
     stop = min(stop, int(wanted[np.searchsorted(wanted, stop) - 1]) + 1)
     for record in table.batches([column], first=first, stop=stop):
-        picked = wanted[slice(*np.searchsorted(wanted, [first, min(stop, first + record.num_rows)]))]
+        picked = wanted[slice(*np.searchsorted(wanted, [first, first + record.num_rows]))]
         if len(picked):
             texts, _ = as_text(record.column(0).take(pa.array(picked - first)))
             yield picked, texts

@@ -45,7 +45,9 @@ class BenchmarkLeaks:
     category = Category.BENCHMARK.value
     version = "1"
 
-    def __init__(self, *, name: str, split: str, path: str, question: str = "question", answer: str = "", passage: str = "") -> None:
+    def __init__(
+        self, *, name: str, split: str, path: str, question: str = "question", answer: str = "", passage: str = ""
+    ) -> None:
         self.name = f"{name}/{split}"
         listed = read_listed(path, what=f"[[benchmarks]] {name}")
         fields = {label: field for label, field in zip(LABELS, (question, answer, passage), strict=True) if field}

@@ -18,11 +18,14 @@ from forebear.schemas.errors import IntegrityError, UsageError
 __all__ = ["Bucket"]
 
 _RETRY = {
-    "max_retries": 12,
+    "max_retries": 1000,  # the time is what bounds them: pauses are drawn at random and may be short
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+
+# What a refused listing says; `obstore` gives it no class of its own.
+_DENIALS = ("AccessDenied", "403 Forbidden", "401 Unauthorized", "AuthenticationFailed")
 
 
 class Bucket:
@@ -54,11 +57,19 @@ class Bucket:
         """At most `length` bytes of an object, from `start` on."""
         import obstore
 
-        size = self.size(path)
-        if size is not None and (start >= size or length <= 0):
+        from obstore.exceptions import BaseError
+
+        if length <= 0:
             return b""
         with self._errors(path):
-            return bytes(obstore.get_range(self._store, path, start=start, length=length))
+            try:
+                return bytes(obstore.get(self._store, path, options={"range": (start, start + length)}).bytes())
+            except BaseError:
+                # A range that begins at the end or beyond is an error of its own to every service (HTTP 416).
+                size = self.size(path)
+                if size is None or start < size:
+                    raise
+        return b""
 
     def size(self, path: str) -> int | None:
         """An object's size in bytes; None where there is none."""
@@ -122,6 +133,7 @@ class Bucket:
         from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
         where = f"{self.url.rstrip('/')}/{path}"
+        credentials = "Set the credentials of the bucket in the environment, with the right to list, read and write."
         try:
             yield
         except FileNotFoundError as error:
@@ -132,15 +144,16 @@ class Bucket:
                 remedy="Restore it from a copy of the ledger, or scan the corpus again.",
             ) from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-            remedy = "Set the credentials of the bucket in the environment, with the right to list, read and write."
-            raise UsageError("not_permitted", expected=f"to use {where}", found=_line(error), remedy=remedy) from error
+            raise UsageError("not_permitted", expected=f"to use {where}", found=_line(error), remedy=credentials) from error
         except (NotSupportedError, NotImplementedError) as error:
             remedy = "Use a service with conditional puts (S3, Google Cloud Storage, Azure, MinIO), or a local folder."
             expected = f"{where} to be created only where it is not"
             raise UsageError("no_conditional_put", expected=expected, found=_line(error), remedy=remedy) from error
         except (BaseError, OSError, ValueError) as error:
-            remedy = "Check the URL, the endpoint and the network, then run the same command again."
-            raise UsageError("store_unreachable", expected=f"to use {where}", found=_line(error), remedy=remedy) from error
+            kind, remedy = "store_unreachable", "Check the URL, the endpoint and the network, then run the same command again."
+            if any(word in str(error) for word in _DENIALS):
+                kind, remedy = "not_permitted", credentials
+            raise UsageError(kind, expected=f"to use {where}", found=_line(error), remedy=remedy) from error
 
 
 def _line(error: BaseException) -> str:

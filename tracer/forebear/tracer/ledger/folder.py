@@ -110,7 +110,7 @@ class Folder:
         """(path, size) of every file below a folder, sorted by path; what is no plain file has the size -1."""
         start = self.root / prefix
         try:
-            return sorted(_walk(start, prefix.rstrip("/"), depth=0))
+            return sorted(_walk(start, prefix.rstrip("/")))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -188,28 +188,28 @@ def _read(fd: int, start: int, length: int) -> bytes:
     return data
 
 
-def _walk(folder: Path, path: str, *, depth: int) -> Iterator[tuple[str, int]]:
+def _walk(folder: Path, path: str) -> Iterator[tuple[str, int]]:
     with os.scandir(folder) as found:
         entries = list(found)
     for entry in entries:
         name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
         below = f"{path}/{name}" if path else name
         # A ledger's own folders may be links to another disk; links further down belong to no layout.
-        if entry.is_dir(follow_symlinks=depth == 0):
-            yield from _walk(Path(entry.path), below, depth=depth + 1)
-        elif entry.is_file():
-            yield below, entry.stat().st_size
-        elif entry.is_symlink() or _is_there(entry):
-            yield below, -1
+        try:
+            if entry.is_dir(follow_symlinks=not path):
+                yield from _walk(Path(entry.path), below)
+            else:
+                yield below, _size(entry)
+        except FileNotFoundError:
+            continue  # another writer's temporary, gone while we looked
 
 
-def _is_there(entry: os.DirEntry[str]) -> bool:
-    """Whether a name that is neither folder nor file still exists: temporaries of other writers vanish while we look."""
-    try:
-        entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+def _size(entry: os.DirEntry[str]) -> int:
+    found = entry.stat(follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        with contextlib.suppress(OSError):  # a link may lead nowhere, or in a circle
+            found = entry.stat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def _missing(target: Path, found: str) -> IntegrityError:

@@ -224,12 +224,10 @@ class Ledger:
             self.store.put("head", _head(entries).to_bytes())
 
     def _head_bytes(self) -> bytes | None:
-        if self.store.size("head") is None:
-            return None
         try:
             return self.store.get_range("head", 0, MAX_HEAD + 1)
         except IntegrityError:
-            return None
+            return None  # there is none
 
     def _numbers(self) -> list[int]:
         found = (entry_number(path) for path, _ in self.store.list("entries"))

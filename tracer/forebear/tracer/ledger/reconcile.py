@@ -235,8 +235,8 @@ class RunCheck:
             name = digest_name(row["shard"])
             spans = sorted(self._spans.get(name, []), key=lambda one: one[0].first_row)
             here = [(pack, offset, span.first_row, span.rows) for span, pack, offset in spans]
-            if self.found.compare(name, "log_place_mismatch", expected=places, found=here):
-                self._check_part(name, row, [span for span, _, _ in spans])
+            self.found.compare(name, "log_place_mismatch", expected=places, found=here)
+            self._check_part(name, row, [span for span, _, _ in spans])
             self._check_band_places(name, row)
 
     def _check_part(self, name: str, row: Mapping[str, Any], spans: Sequence[SpanSummary]) -> None:

@@ -1,7 +1,7 @@
 """Usage logs: what a trainer really read, as row ranges of shards.
 
-Always true here: a log names model, shard, first_row, last_row (exclusive), stage; ranges of one (model, stage, shard) are joined,
-so that millions of reads become few ranges; a row of a log that cannot be read is refused with its number.
+Always true here: a log names model, shard, first_row, last_row (exclusive), stage; ranges of one (model, stage, shard) are
+joined, so that millions of reads become few ranges; a row of a log that cannot be read is refused with its number.
 """
 
 from __future__ import annotations

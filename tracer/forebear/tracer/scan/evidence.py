@@ -27,6 +27,7 @@ from forebear.tracer.dedupe.bands import band_table
 from forebear.tracer.dedupe.signatures import sketch
 from forebear.tracer.dedupe.shingles import text_buffers
 from forebear.tracer.detect.detector import Findings
+from forebear.tracer.detect.row_detector import Rows, findings_of
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import RANGE_ROWS
 from forebear.tracer.scan.packs import Pack, Shard, Span, read_evidence
@@ -181,13 +182,14 @@ def warm_up(plan: Plan) -> None:
 def judge(batch: Batch, plan: Plan) -> tuple[pa.Table, npt.NDArray[np.uint64] | None]:
     """Evidence of a batch of rows, and its band hashes (n x bands) where documents are signed."""
     errors = batch.error
-    findings = []
-    for detector, _ in plan.detectors:
-        found = detector.score(batch.texts)
-        findings.append((bytes.fromhex(detector.digest[7:]), found))
-        errors = _with_failures(errors, found)
-    evidence = _evidence_column(findings, errors)
     text_bytes, documents = _documents(batch.texts)
+    rows = Rows(batch.texts, documents, batch.source_id, batch.source)
+    findings: dict[str, Findings] = {}
+    for detector, _ in plan.detectors:
+        found = findings_of(detector, rows, findings)
+        findings[detector.digest] = found
+        errors = _with_failures(errors, found)
+    evidence = _evidence_column([(bytes.fromhex(digest[7:]), found) for digest, found in findings.items()], errors)
     words, shingles, bands = _signed(batch.texts, plan)
     table = pa.table(
         [

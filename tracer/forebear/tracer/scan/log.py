@@ -123,14 +123,16 @@ def _spread(decisions: pa.Table | None, rows: int) -> pa.Table:
 
 
 def _policy_reasons(evidence: pa.Table, plan: Plan) -> list[tuple[str, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """For each detector: its reason, the rows it drops, the rows it flags."""
-    found = []
+    """For each reason that detectors give: the rows they drop for it, the rows they flag."""
+    found: dict[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = {}
     for _, record in plan.detectors:
         best = best_scores(evidence, record)
         drops = best >= threshold_column(evidence["source"], record, "drop")
         flags = best >= threshold_column(evidence["source"], record, "flag")
-        found.append((record.reason, drops, drops | flags))
-    return found
+        none = np.zeros(len(best), dtype=bool)
+        before = found.get(record.reason, (none, none))
+        found[record.reason] = (before[0] | drops, before[1] | drops | flags)
+    return [(reason, drops, flags) for reason, (drops, flags) in found.items()]
 
 
 def _duplicates_drop(evidence: pa.Table, plan: Plan) -> npt.NDArray[np.bool_]:

@@ -6,21 +6,29 @@ in `scope` and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.digests import sha256_name
-from forebear.schemas.enums import Reason
+from forebear.schemas.enums import Category, Reason
 from forebear.schemas.errors import UsageError
 from forebear.schemas.records import DetectorRecord
+from forebear.schemas.tables import GRID
+from forebear.tracer import policy as policies
 from forebear.tracer.corpus.inputs import ReaderOptions
+from forebear.tracer.dedupe.shingles import ShingleOptions
 from forebear.tracer.dedupe.signatures import SignatureOptions
+from forebear.tracer.detect.benchmark_match import FLOOR
+from forebear.tracer.detect.benchmarks import BenchmarkLeaks
+from forebear.tracer.detect.custom import load_detector
+from forebear.tracer.detect.denylists import Denylist, Likeness
 from forebear.tracer.detect.detector import Detector
+from forebear.tracer.detect.second_tier import SecondTier
 from forebear.tracer.detect.toxicity import Toxicity
-from forebear.tracer.policy import Policy, thresholds_of
+from forebear.tracer.policy import Policy, grid
 
 __all__ = ["Plan", "build_detectors", "detector_records", "signature_options"]
 
@@ -90,28 +98,33 @@ def signature_options(policy: Policy) -> SignatureOptions | None:
 
 
 def build_detectors(policy: Policy) -> tuple[tuple[Detector, DetectorRecord], ...]:
-    """The detectors that a policy asks for.
+    """The detectors that a policy asks for, in the order in which they judge.
 
     Raises:
-        UsageError: A model cannot be loaded, or this version has no such detector.
+        UsageError: A model or a list cannot be loaded, or two tables of the policy make the same detector.
     """
-    _refuse_unbuilt(policy)
-    found: list[tuple[Detector, DetectorRecord]] = []
-    t = policy.toxicity
-    if t.action != "off":
-        detector = Toxicity(model=t.model, labels=t.labels, split=t.split, window=t.window)
-        overrides = {source: own.toxicity for source, own in policy.sources.items()}
-        record = DetectorRecord(
-            digest=detector.digest,
-            name=detector.name,
-            category=detector.category,
-            version=detector.version,
-            reason=Reason.TOXIC,
-            parameters=dict(detector.parameters),
-            thresholds=thresholds_of(t, overrides),
-            false_positive_rate=_measured_rate(detector),
-        )
-        found.append((detector, record))
+    key = (policy.digest, repr(policy))
+    if key not in _BUILT:
+        _BUILT.clear()
+        _BUILT[key] = _build(policy)
+    return _BUILT[key]
+
+
+_BUILT: dict[tuple[str, str], tuple[tuple[Detector, DetectorRecord], ...]] = {}
+"""The detectors that this process made last: every step of a scan has a plan of its own, and a model is large."""
+
+
+def _build(policy: Policy) -> tuple[tuple[Detector, DetectorRecord], ...]:
+    found = [_recorded(detector, part, policy) for detector, part in _made(policy)]
+    digests = [record.digest for _, record in found]
+    for n, (detector, record) in enumerate(found):
+        if record.digest in digests[:n]:
+            raise UsageError(
+                "same_detector_twice",
+                expected="every table of the policy to make another detector",
+                found=f"{detector.name} twice, with the same parameters",
+                remedy="Take one of them out.",
+            )
     return tuple(found)
 
 
@@ -120,18 +133,66 @@ def detector_records(policy: Policy) -> tuple[DetectorRecord, ...]:
     return tuple(record for _, record in build_detectors(policy))
 
 
-def _measured_rate(detector: Toxicity) -> Mapping[str, str] | None:
-    rate: Mapping[str, str] | None = getattr(detector, "false_positive_rate", None)
-    return rate
+def _made(policy: Policy) -> Iterator[tuple[Detector, Any]]:
+    """Every detector with the part of the policy that asks for it; those that are off are not made."""
+    t = policy.toxicity
+    if t.action != "off":
+        first = Toxicity(model=t.model, labels=t.labels, split=t.split, window=t.window)
+        yield first, t
+        if t.detoxify is not None:
+            yield _second_tier(first, t.detoxify), t.detoxify
+    for b in policy.benchmarks:
+        if b.action != "off":
+            _require_reported(b)
+            given = {"question": b.question, "answer": b.answer, "passage": b.passage}
+            yield BenchmarkLeaks(name=b.name, split=b.split, path=b.path, **given), b
+    d = policy.duplicates
+    likeness = Likeness(d.threshold, ShingleOptions(d.ngram, d.characters))
+    for one in policy.denylists:
+        if one.action != "off":
+            yield Denylist(one.path, one.kind, reason=one.reason, authority=one.authority, likeness=likeness), one
+    for own in policy.detectors:
+        if own.action != "off":
+            yield load_detector(own.use, own.options), own
 
 
-def _refuse_unbuilt(policy: Policy) -> None:
-    asked = [name for name in ("benchmarks", "denylists", "detectors") if getattr(policy, name)]
-    asked += ["toxicity.detoxify"] if policy.toxicity.detoxify else []
-    if asked:
+def _second_tier(first: Toxicity, part: policies.Detoxify) -> Detector:
+    from forebear.tracer.detect.detoxify import Detoxify  # needs the extra `detoxify`
+
+    asked = SecondTier(
+        checkpoint=part.checkpoint,
+        config=part.config,
+        suspicious=grid(part.suspicious),
+        sample=part.sample,
+        device=part.device,
+    )
+    return Detoxify(first, asked)
+
+
+_REASONS = {Category.TOXICITY: Reason.TOXIC, Category.BENCHMARK: Reason.BENCHMARK_LEAK, Category.DENYLIST: Reason.DENYLISTED}
+
+
+def _recorded(detector: Detector, part: Any, policy: Policy) -> tuple[Detector, DetectorRecord]:
+    own = isinstance(part, policies.Custom)
+    record = DetectorRecord(
+        digest=detector.digest,
+        name=detector.name,
+        category=detector.category,
+        version=detector.version,
+        reason=detector.name if own else _REASONS[Category(detector.category)].value,
+        parameters=dict(detector.parameters),
+        thresholds=policy.part_thresholds(part),
+        false_positive_rate=getattr(detector, "false_positive_rate", None),
+    )
+    return detector, record
+
+
+def _require_reported(part: policies.Benchmark) -> None:
+    """Shares below the floor are not reported, so that a threshold there would miss in silence."""
+    if grid(part.flag) < FLOOR:
         raise UsageError(
-            "not_available",
-            expected="a policy of [toxicity], [duplicates] and [sources]",
-            found=f"[{asked[0]}]",
-            remedy="This version has no such detector; take the table out of the policy.",
+            "impossible_threshold",
+            expected=f"benchmarks.flag from {FLOOR / GRID} on, below which nothing is reported",
+            found=f"{part.flag} for {part.name}",
+            remedy="Raise flag.",
         )
