@@ -3,8 +3,9 @@
     python infra/engines.py start spark --state spark.json     # prints the options for `forebear scan`
     python infra/engines.py stop --state spark.json
 
-Always true here: servers listen on the loopback address alone, on ports that were free; what was started is in the state file by
-process id and start time, and only that is ended. Standard library only; Java and Maven for Spark and Flink.
+Always true here: servers are told to listen on the loopback address, on ports that were free (Beam's Java job server heeds the port
+alone and listens on every address: see README.md); what was started is in the state file by process id and start time, and only
+that is ended. Standard library only; Java and Maven for Spark and Flink.
 """
 
 from __future__ import annotations
@@ -36,14 +37,13 @@ MAIN = {
 OPENED = [
     f"java.base/{package}"
     for package in (
-        "java.io", "java.lang", "java.lang.invoke", "java.lang.reflect", "java.net", "java.nio", "java.util",
-        "java.util.concurrent", "java.util.concurrent.atomic", "sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar",
+        "java.io", "java.lang", "java.lang.invoke", "java.lang.reflect", "java.net", "java.nio",
+        "java.util", "java.util.concurrent", "java.util.concurrent.atomic",
+        "sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar",
     )
 ]  # fmt: skip
 JAVA_OPTIONS = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENED]
 WAIT_SECONDS = 120
-# Without it Spark starts a Python worker anew for every stage, which loads the models again.
-KEEP_WORKERS = ["--environment_cache_millis=600000"]
 
 
 class EngineError(Exception):
@@ -109,7 +109,11 @@ def free_port() -> int:
 
 
 def started_at(pid: int) -> str | None:
-    """When a process began (clock ticks since boot, proc(5) field 22), so that an id used again is not mistaken; None: it is gone."""
+    """When a process began (clock ticks since boot, proc(5) field 22), so that an id used again is not mistaken.
+
+    Returns:
+        None where the process is gone.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -144,7 +148,8 @@ def start_loopback(starting: Starting, cache: Path) -> None:
     """Beam's own portable job service."""
     del cache
     port = free_port()
-    starting.run("job-service", [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--job_port={port}"], port=port)
+    module = "apache_beam.runners.portability.local_job_service_main"
+    starting.run("job-service", [sys.executable, "-m", module, f"--job_port={port}"], port=port)
     _portable(starting.state, port)
 
 
@@ -185,7 +190,14 @@ def start_spark_cluster(starting: Starting, cache: Path) -> None:
     }
     options = [f"-D{name}={value}" for name, value in settings.items()]
     _job_server(starting, cache, "spark", ["--spark-master-url", url], options=options, env=env)
-    starting.state.options[-1:] = ["--environment_type=EXTERNAL", f"--environment_config={HOST}:{pool}", *KEEP_WORKERS]
+    starting.state.options[-1:] = [
+        "--environment_type=EXTERNAL",
+        f"--environment_config={HOST}:{pool}",
+        # Without it Spark starts a Python worker anew for every stage, which loads the models again.
+        "--environment_cache_millis=600000",
+        # Executors have every class from their SPARK_HOME: without it the driver sends them all 180 jars for each scan.
+        f"--files_to_stage={job_server_jar('spark', cache)}",
+    ]
 
 
 ENGINES: dict[str, Callable[[Starting, Path], None]] = {
@@ -206,7 +218,13 @@ def _spark_home(folder: Path, jars: Sequence[str]) -> Path:
 
 
 def _job_server(
-    starting: Starting, cache: Path, engine: str, arguments: Sequence[str], *, options: Sequence[str] = (), env: dict[str, str] | None = None
+    starting: Starting,
+    cache: Path,
+    engine: str,
+    arguments: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    env: dict[str, str] | None = None,
 ) -> None:
     port = free_port()
     ports = ["--job-host", HOST, "--job-port", str(port), "--artifact-port", "0", "--expansion-port", "0"]
@@ -217,7 +235,7 @@ def _job_server(
 
 
 def _portable(state: State, port: int) -> None:
-    state.options += ["--runner=PortableRunner", f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK"]
+    state.options += [f"--job_endpoint={HOST}:{port}", "--environment_type=LOOPBACK"]
 
 
 def start(engine: str, state_file: Path, cache: Path) -> State:
@@ -263,7 +281,8 @@ def end(state: State) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forebear-engines")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parser.add_argument("--cache", type=Path, default=caches / "forebear-engines", help="where class paths and jars are kept")
     commands = parser.add_subparsers(dest="command", required=True)
     jar = commands.add_parser("jar", help="build the jar that Beam's --spark_job_server_jar or --flink_job_server_jar takes")
     jar.add_argument("engine", choices=sorted(MAIN))
@@ -277,7 +296,7 @@ def main() -> int:
         if asked.command == "jar":
             print(job_server_jar(asked.engine, asked.cache))
         elif asked.command == "start":
-            print(" ".join(start(asked.engine, asked.state, asked.cache).options))
+            print("--runner PortableRunner --", *start(asked.engine, asked.state, asked.cache).options)
         else:
             end(State(**json.loads(asked.state.read_text())))
             asked.state.unlink()

@@ -1,7 +1,7 @@
 """A pool of Beam's Python workers (environment type EXTERNAL) that listens on the loopback address alone.
 
-Always true here: a worker is a process of this Python; Beam's own `worker_pool_main` does the same on every address of the machine
-and starts whatever `python` comes first on the PATH.
+Always true here: a worker is a process of this Python. Beam's own `worker_pool_main` listens on every address of the machine and
+starts whatever `python` comes first on the PATH.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def corpus_of(texts: list[str], *, seed: int = 3) -> list[dict]:
             documents.append({"id": f"case-{n}", "source": "made", "text": text.upper().replace(" ", "  ")})
     for n in range(10):
         words = [f"w{n}x{k}" for k in range(224)]
-        documents += [{"id": f"chain-{n}-{k}", "source": "made", "text": " ".join(words[12 * k : 12 * k + 200])} for k in range(3)]
+        documents += [
+            {"id": f"chain-{n}-{k}", "source": "made", "text": " ".join(words[12 * k : 12 * k + 200])} for k in range(3)
+        ]
     draw.shuffle(documents)
     return documents
 
@@ -163,7 +165,10 @@ def test_duplicates_policy(tmp_path, action):
     text = ". ".join(sentences(topics())[:8])
     files = [write_jsonl(tmp_path / f"{n}.jsonl", [{"id": str(n), "text": text}]) for n in range(2)]
     policy = policy_of(tmp_path, f'{NO_TOXICITY}[duplicates]\naction = "{action}"\n')
-    rows = by_id(tmp_path / "l", scan(tmp_path / "l", [*files, write_jsonl(tmp_path / "2.jsonl", [{"id": "2", "text": "else"}])], policy=policy))
+    rows = by_id(
+        tmp_path / "l",
+        scan(tmp_path / "l", [*files, write_jsonl(tmp_path / "2.jsonl", [{"id": "2", "text": "else"}])], policy=policy),
+    )
     lost = max((rows["0"], rows["1"]), key=lambda row: (len(row["reasons"]), row["shard"]))
     assert (lost["action"], lost["reasons"], lost["keeper_row"] is not None) == expected
 

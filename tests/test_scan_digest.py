@@ -108,7 +108,7 @@ def test_the_same_bytes_given_twice_are_one_shard_with_both_paths(world, tmp_pat
 
 
 DIFFERENT = {
-    "another threshold": '[duplicates]\njaccard = 0.9\n',
+    "another threshold": "[duplicates]\njaccard = 0.9\n",
     "another flag": "[toxicity]\nflag = 0.7\n",
     "another window": "[toxicity]\nwindow = 50\n",
     "another seed": "[duplicates]\nseed = 2\n",

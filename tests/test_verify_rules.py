@@ -12,6 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from world import TIME, Document, World, add_record, add_run, make_ledger
+
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.digests import leaf_hash, merkle_root, sha256_name
 from forebear.schemas.enums import EntryKind
@@ -21,9 +25,6 @@ from forebear.schemas.tables import BANDS, CLEANED, FLAGGED, LOG, SHARDS, parque
 from forebear.tracer.ledger.findings import Findings
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.verify import VerifyReport, check_head, check_since, verify
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from world import TIME, Document, World, add_record, add_run, make_ledger
 
 TEXT = "one two three four five six seven"
 
@@ -39,7 +40,9 @@ def with_manifest(ledger: Ledger, change: Callable[[dict[str, Any]], None], mani
     ledger.append(Entry(EntryKind.RUN, ledger.put_object(canonical_json(value)), TIME))
 
 
-def with_table(world: World, field: str, change: Callable[[pa.Table], pa.Table], schema: pa.Schema, *, at: int | None = None) -> None:
+def with_table(
+    world: World, field: str, change: Callable[[pa.Table], pa.Table], schema: pa.Schema, *, at: int | None = None
+) -> None:
     """Append a run one of whose tables was changed and stored under its right digest."""
     ref = getattr(world.manifest, field)
     ref = ref if at is None else ref[at]
@@ -100,9 +103,21 @@ TABLE_LIES: dict[str, tuple[str, int | None, pa.Schema, Callable[[pa.Table], pa.
     "a row is missing from the log": ("log", 0, LOG, lambda t: t.slice(0, 1), "log_place_mismatch"),
     "rows are out of order": ("log", 0, LOG, lambda t: t.take([1, 0, *range(2, t.num_rows)]), "rows_not_consecutive"),
     "an action is none": ("log", 0, LOG, column_set("action", 0, "keeep"), "unknown_action"),
-    "a dropped row has no reason": ("log", 0, LOG, lambda t: column_set("reasons", 1, [])(column_set("action", 1, "drop")(t)), "reason_missing"),
+    "a dropped row has no reason": (
+        "log",
+        0,
+        LOG,
+        lambda t: column_set("reasons", 1, [])(column_set("action", 1, "drop")(t)),
+        "reason_missing",
+    ),
     "a shard's root is another": ("shards", None, SHARDS, column_set("log_digest", 0, bytes(32)), "log_digest_mismatch"),
-    "a shard's documents are others": ("shards", None, SHARDS, column_set("documents_digest", 1, bytes(32)), "documents_digest_mismatch"),
+    "a shard's documents are others": (
+        "shards",
+        None,
+        SHARDS,
+        column_set("documents_digest", 1, bytes(32)),
+        "documents_digest_mismatch",
+    ),
     "a shard counts a row too many": ("shards", None, SHARDS, column_set("kept", 0, 9), "not_reconciled"),
     "a shard is left out": ("shards", None, SHARDS, lambda t: t.slice(1), "run_digest_mismatch"),
     "shards are not sorted": ("shards", None, SHARDS, lambda t: t.take([2, 1, 0]), "not_sorted"),
@@ -315,7 +330,9 @@ def test_levels_say_what_they_looked_at(tmp_path: Path) -> None:
     assert seen[-1] == (len(every), len(every))
 
 
-@pytest.mark.parametrize(("level", "sample"), [("fast", None), ("sample", None), ("sample", (0, 3)), ("sample", (4, 3)), ("full", (1, 2))])
+@pytest.mark.parametrize(
+    ("level", "sample"), [("fast", None), ("sample", None), ("sample", (0, 3)), ("sample", (4, 3)), ("full", (1, 2))]
+)
 def test_a_level_that_cannot_be_is_wrong_use(tmp_path: Path, level: str, sample: tuple[int, int] | None) -> None:
     with pytest.raises(UsageError):
         verify(make_ledger(tmp_path / "l").ledger, level=level, sample=sample)

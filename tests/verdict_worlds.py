@@ -192,7 +192,9 @@ def evidence_world(rng: random.Random) -> tuple[MemoryLedger, ref.Case, dict[str
                 if shard_digest(kept) not in {shard_digest(one) for one in known.values()}:
                     known[f"{name}+{len(known)}"] = kept
         del world
-    shards = sorted({shard for run in case.runs for shard in (*run.logs, *(one for one, _ in run.wrote))}) or [sha256_name(b"nothing")]
+    shards = sorted({shard for run in case.runs for shard in (*run.logs, *(one for one, _ in run.wrote))}) or [
+        sha256_name(b"nothing")
+    ]
     case.recorded["model", "m0"] = "closed"
     for n in range(4):
         one = f"d{n}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from forebear.pipelines.steps import Step
+from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.clean import write_cleaned
 from forebear.tracer.corpus.rows import Source
-from forebear.tracer.scan.packs import Pack
+from forebear.tracer.scan.packs import Pack, Shard
 from forebear.tracer.scan.work import block_arrays
 
 __all__ = ["CleanShard"]
@@ -23,10 +25,16 @@ class CleanShard(Step):
         digest, blocks = element
         shard = next(shard for pack in map(Pack.from_json, packs) for shard in pack.used if shard.digest == digest)
         (rows,) = block_arrays(list(blocks), ("row",))
-        source = Source.from_path(shard.path, expected=digest)
-        assert self.plan.clean is not None
-        kept = np.sort(rows).astype("i8")
-        done = write_cleaned(source, options=self.plan.reader, kept=kept, folder=self.plan.clean, name_hint=shard.path)
-        record = {"source": digest, "shard": done.sha256, "rows": done.rows, "path": done.path}
+        record = self._clean(shard, np.sort(rows).astype("i8"))
         self.job.put_json(f"clean/{digest[7:]}.json", record)
-        yield done.path
+        yield digest
+
+    def _clean(self, shard: Shard, kept: npt.NDArray[np.int64]) -> dict[str, object]:
+        """The record of a cleaned shard; of one whose source is not what was scanned any more, why there is none."""
+        assert self.plan.clean is not None
+        try:
+            source = Source.from_path(shard.path, expected=shard.digest)
+            done = write_cleaned(source, options=self.plan.reader, kept=kept, folder=self.plan.clean, name_hint=shard.path)
+        except DataError as error:
+            return {"source": shard.digest, "path": shard.path, "failed": str(error)}
+        return {"source": shard.digest, "shard": done.sha256, "rows": done.rows, "path": done.path}

@@ -17,6 +17,7 @@ from forebear.tracer.dedupe.similarity import Edges
 from forebear.tracer.scan import near
 from forebear.tracer.scan.copies import find_copies
 from forebear.tracer.scan.packs import Pack, Rosters, split_numbers
+from forebear.tracer.scan.plan import Plan
 from forebear.tracer.scan.work import arrays_block, block_arrays
 
 __all__ = ["FindCandidates", "FindCopies", "Measure", "PlanMeasures", "ReadAgain", "SplitWork"]
@@ -35,7 +36,7 @@ def open_rosters(packs: Sequence[str], step: Step) -> Rosters:
 class SplitWork(Step):
     """Ranges of the hash space, as many as keep a partition small; one element in, ("copies" | "bands", range) out."""
 
-    def __init__(self, plan, workers: int) -> None:
+    def __init__(self, plan: Plan, workers: int) -> None:
         super().__init__(plan)
         self.workers = workers
 

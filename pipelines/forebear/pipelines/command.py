@@ -15,9 +15,9 @@ from forebear.pipelines.progress import watching
 from forebear.pipelines.scan import ScanOptions, run_scan
 from forebear.pipelines.summary import scan_json, show_scan
 from forebear.schemas.errors import DataError, UsageError
-from forebear.tracer.corpus.table_files import open_table
-from forebear.tracer.corpus.inputs import InputFile, ReaderOptions, survey
+from forebear.tracer.corpus.inputs import InputFile, ReaderOptions, Survey, survey
 from forebear.tracer.corpus.source import Source
+from forebear.tracer.corpus.table_files import open_table
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.policy import load_policy
 from forebear.tracer.scan.plan import build_detectors
@@ -49,7 +49,7 @@ def scan_command(request: ScanRequest, ledger_url: str, *, as_json: bool, began:
     build_detectors(policy)
     beam = beam_options(runner=request.runner, workers=request.workers, extra=request.beam)
     reader = ReaderOptions(*request.fields, source=request.source)
-    found = survey(request.inputs, lists=request.lists)
+    found = _leave_out(survey(request.inputs, lists=request.lists), own=(ledger_url, request.clean, request.work_dir))
     _require_text_column(found.files, reader)
     ledger = Ledger.open(ledger_url, create=True)
     options = ScanOptions(
@@ -66,10 +66,25 @@ def scan_command(request: ScanRequest, ledger_url: str, *, as_json: bool, began:
     if as_json:
         sys.stdout.write(json.dumps(scan_json(scanned), ensure_ascii=False) + "\n")
     else:
-        show_scan(scanned, policy, Console())
+        show_scan(scanned, Console())
         _say_skipped(found.skipped)
     run = scanned.committed.manifest
     return 1 if run.rows["errored"] or run.incomplete else 0
+
+
+def _leave_out(found: Survey, *, own: Sequence[str | Path | None]) -> Survey:
+    """Without what lies in the ledger, or in the folders that this scan writes to, where an input folder holds them."""
+    places = tuple(f"{Path(str(place).removeprefix('file://')).absolute()}/" for place in own if place and "://" not in str(place))
+    kept = [file for file in found.files if not file.path.startswith(places)]
+    left = [file.path for file in found.files if file.path.startswith(places)]
+    if not kept:
+        raise UsageError(
+            "no_inputs",
+            expected="inputs outside the ledger and the folders that the scan writes to",
+            found=f"{len(found.files)} files, all inside them",
+            remedy="Name the corpus, or put the ledger and --clean elsewhere.",
+        )
+    return Survey(kept, [*found.skipped, *left])
 
 
 def _require_text_column(files: Sequence[InputFile], reader: ReaderOptions) -> None:

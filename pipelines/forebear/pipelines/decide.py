@@ -11,7 +11,7 @@ from forebear.pipelines.cluster import open_rosters, read_copies, read_measured
 from forebear.pipelines.steps import Step
 from forebear.schemas.digests import digest_name
 from forebear.tracer.scan.decide import decide_run, verified
-from forebear.tracer.scan.packs import Rosters
+from forebear.tracer.scan.packs import U64, Rosters
 from forebear.tracer.scan.work import block_arrays
 
 __all__ = ["Decide"]
@@ -41,13 +41,14 @@ class Decide(Step):
             "unmeasured": every.unmeasured,
             "overflow": _overflow(every.unreached, rosters),
             "large_buckets": [
-                {"hash": f"{hashed:016x}", "documents": int(size)} for size, hashed in sorted(zip(sizes, hashes, strict=True), reverse=True)[:20]
+                {"hash": f"{hashed:016x}", "documents": int(size)}
+                for size, hashed in sorted(zip(sizes, hashes, strict=True), reverse=True)[:20]
             ],
         }
         self.job.put_json("decided.json", record)
 
 
-def _overflow(unreached, rosters: Rosters) -> list[dict[str, object]]:
+def _overflow(unreached: U64, rosters: Rosters) -> list[dict[str, object]]:
     """Documents that the budget of large buckets did not reach, by shard and row."""
     if not len(unreached):
         return []

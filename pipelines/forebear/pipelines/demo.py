@@ -121,7 +121,11 @@ def _record(corpus: Path, cleaned: list[str], run: str) -> dict[str, object]:
         ],
         "models": [
             _model("demo/grandparent", trained_on=[{"dataset": "demo/web-raw", "stage": "pretrain", "epochs": 2, **logged}]),
-            _model("demo/parent", parents=[("finetuned_from", "demo/grandparent")], trained_on=[{"dataset": "demo/instructions", "stage": "sft"}]),
+            _model(
+                "demo/parent",
+                parents=[("finetuned_from", "demo/grandparent")],
+                trained_on=[{"dataset": "demo/instructions", "stage": "sft"}],
+            ),
             _model("demo/child", parents=[("quantized_from", "demo/parent")]),
             _model("demo/clean-base", trained_on=[{"dataset": "demo/web-clean", "stage": "pretrain", **logged}]),
             _model("demo/clean-chat", parents=[("finetuned_from", "demo/clean-base")]),
@@ -130,7 +134,9 @@ def _record(corpus: Path, cleaned: list[str], run: str) -> dict[str, object]:
     }
 
 
-def _model(name: str, *, parents: list[tuple[str, str]] | None = None, trained_on: list[dict[str, object]] | None = None) -> dict[str, object]:
+def _model(
+    name: str, *, parents: list[tuple[str, str]] | None = None, trained_on: list[dict[str, object]] | None = None
+) -> dict[str, object]:
     edges = [{"relation": relation, "model": model} for relation, model in parents or []]
     return {"name": name, "ancestry": "closed", "parents": edges, "trained_on": trained_on or []}
 
@@ -139,7 +145,10 @@ def run_demo(folder: Path) -> int:
     """Build, scan, link, trace, and say what to try next."""
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(
-            "not_empty", expected="a new or an empty folder for the demo", found=str(folder), remedy="Name another folder, or remove it."
+            "not_empty",
+            expected="a new or an empty folder for the demo",
+            found=str(folder),
+            remedy="Name another folder, or remove it.",
         )
     console = Console()
     corpus, ledger = folder / "corpus", folder / "ledger"
@@ -160,7 +169,7 @@ def run_demo(folder: Path) -> int:
     for line in (
         f"forebear trace demo/clean-chat {place}",
         f"forebear impact {shlex.quote(str(corpus / '00.jsonl'))} {place}",
-        f'forebear sql "SELECT source, action, count(*) AS rows FROM audit.decision GROUP BY ALL ORDER BY ALL" {place}',
+        f'forebear sql "SELECT source, action, count(*) AS rows FROM audit.decision GROUP BY ALL ORDER BY ALL" {place}',  # noqa: S608 - a line to read, not a query run here
     ):
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     return 0

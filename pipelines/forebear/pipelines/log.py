@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from forebear.pipelines.steps import Step
+from forebear.schemas.tables import parquet_bytes
 from forebear.tracer.scan.log import log_pack, ref_bytes
 from forebear.tracer.scan.packs import Pack
 from forebear.tracer.scan.work import arrays_block
@@ -24,6 +25,7 @@ class LogPack(Step):
         pack = Pack.from_json(parts["pack"])
         decisions = pa.ipc.open_stream(parts["decision"]).read_all() if "decision" in parts else None
         logged = log_pack(pack, decisions, self.plan, ledger=self.ledger)
+        self.job.put(f"flagged/{pack.name}", parquet_bytes(logged.flagged))
         self.job.put(f"logs/{pack.name}.json", ref_bytes(logged.ref))
         if self.plan.clean:
             yield from ((shard, arrays_block(row=rows)) for shard, _, rows in logged.kept)

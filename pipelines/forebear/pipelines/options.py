@@ -1,7 +1,7 @@
 """Runners: how a scan's command line becomes Beam's options, and what a runner is told of the steps' memory.
 
-Always true here: without a runner named, the scan runs in this process (FnApiRunner), or in several processes of this machine where
-more workers are asked for; never in threads, which corrupt large shuffles; `DirectRunner` is taken for the same, since what
+Always true here: without a runner named, the scan runs in this process (FnApiRunner), or in several processes of this machine
+where more workers are asked for; never in threads, which corrupt large shuffles; `DirectRunner` is taken for the same, since what
 Beam makes of that name may try to download another runner.
 """
 
@@ -38,7 +38,7 @@ def beam_options(*, runner: str | None, workers: int, extra: Sequence[str] = ())
         UsageError: Threads are asked for, workers are not positive, or `extra` names a runner.
     """
     if workers < 1:
-        raise UsageError("wrong_value", expected="--workers of 1 or more", found=str(workers), remedy="Leave it out for one worker.")
+        raise UsageError("wrong_value", expected="--workers of 1 or more", found=str(workers), remedy="Leave it out.")
     named = [option for option in extra if option.partition("=")[0] == "--runner"]
     if named:
         raise UsageError(
@@ -74,4 +74,4 @@ def step_memory(options: PipelineOptions) -> Mapping[str, str]:
 
     Elsewhere a step with a hint of its own gets an environment of its own, thus a second set of Python processes and models.
     """
-    return STEP_MEMORY if options.view_as(StandardOptions).runner == "DataflowRunner" else {}
+    return STEP_MEMORY if options.view_as(StandardOptions).runner.lower() == "dataflowrunner" else {}

@@ -55,7 +55,11 @@ class _Watcher:
         counts = _Counts(job)
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f}/s"),
+            )
             with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
                 task = bar.add_task("reading and scoring", total=self._total, rows=0, rate=0.0)
                 while not self._stop.wait(_EVERY):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -18,9 +19,10 @@ from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.inputs import InputFile, file_digest
 from forebear.tracer.scan.evidence import warm_up
 from forebear.tracer.scan.packs import Shard
+from forebear.tracer.scan.plan import Plan
 from forebear.tracer.scan.work import Work
 
-__all__ = ["NameShards", "batches"]
+__all__ = ["NameShards", "ReadInputs", "batches", "put_inputs"]
 
 BATCH_BYTES = 64 << 20
 BATCH_FILES = 4096
@@ -39,6 +41,19 @@ def batches(files: Sequence[InputFile], *, workers: int) -> list[str]:
         found[-1].append(file)
         size += file.size
     return [json.dumps([[file.path, file.size, file.format, file.expected] for file in batch]) for batch in found]
+
+
+def put_inputs(files: Sequence[InputFile], work: Work, *, workers: int) -> None:
+    """Leave the batches in the work place, one a line: a graph that held 100,000 paths would be larger than services take."""
+    work.put("inputs", "\n".join(batches(files, workers=workers)).encode())
+
+
+class ReadInputs(Step):
+    """One element in; (number, batch of files as JSON) out."""
+
+    def work_on(self, element: object) -> Iterator[tuple[int, str]]:
+        """Read what the driver left."""
+        yield from enumerate(bytes(self.work.get("inputs")).decode().splitlines())
 
 
 class HashFiles(Step):
@@ -87,9 +102,9 @@ class AssignShards(Step):
 class NameShards(beam.PTransform[PCollection[tuple[int, str]], PCollection[tuple[str, Iterable[str]]]]):
     """Batches of files in; shards out, grouped by who makes or offers their evidence. Beside them, files that did not open."""
 
-    plan: object
+    plan: Plan
 
-    def expand(self, pcoll: PCollection[tuple[int, str]]) -> tuple[PCollection, PCollection]:
+    def expand(self, pcoll: PCollection[tuple[int, str]]) -> tuple[PCollection[Any], PCollection[str]]:  # type: ignore[override]
         """Hash, bring the same bytes together, assign."""
         named = pcoll | "Deal out" >> beam.GroupByKey() | "Hash files" >> beam.ParDo(HashFiles(self.plan))
         shards = (

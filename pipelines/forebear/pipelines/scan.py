@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsList, PCollection
+from apache_beam.pvalue import AsList, PBegin, PCollection
 
 from forebear.pipelines.clean import CleanShard
 from forebear.pipelines.cluster import FindCandidates, FindCopies, Measure, PlanMeasures, ReadAgain, SplitWork
 from forebear.pipelines.decide import Decide
 from forebear.pipelines.log import LogPack
-from forebear.pipelines.read import NameShards, batches
+from forebear.pipelines.options import step_memory
+from forebear.pipelines.read import NameShards, ReadInputs, put_inputs
 from forebear.pipelines.score import GatherEvidence
 from forebear.pipelines.steps import FAILURE
 from forebear.schemas.errors import ForebearError, UsageError
@@ -36,7 +37,7 @@ from forebear.tracer.scan.log import LogRef
 from forebear.tracer.scan.plan import Plan
 from forebear.tracer.scan.work import Work
 
-__all__ = ["Scan", "ScanOptions", "run_scan"]
+__all__ = ["Scan", "ScanOptions", "launch_scan", "run_scan"]
 
 Block = tuple[str, bytes]
 
@@ -52,8 +53,11 @@ class Cluster(beam.PTransform[PCollection[str], PCollection[Block]]):
 
     plan: Plan
     workers: int
+    memory: Mapping[str, str] = field(default_factory=dict)
 
-    def expand(self, packs: PCollection[str]) -> tuple[PCollection[bytes], PCollection[Block], PCollection[bytes]]:
+    def expand(  # type: ignore[override]
+        self, packs: PCollection[str]
+    ) -> tuple[PCollection[bytes], PCollection[Block], PCollection[bytes]]:
         """Copies, candidates, texts again, measures."""
         every, root, plan = AsList(packs), packs.pipeline, self.plan
         ranges = (
@@ -63,7 +67,8 @@ class Cluster(beam.PTransform[PCollection[str], PCollection[Block]]):
             | "Deal out ranges" >> beam.GroupByKey()
         )
         copies = ranges | "Find copies" >> beam.ParDo(FindCopies(plan), every).with_output_types(bytes)
-        candidates = ranges | "Find candidates" >> beam.ParDo(FindCandidates(plan), every, AsList(copies)).with_output_types(Block)
+        finding = beam.ParDo(FindCandidates(plan), every, AsList(copies)).with_output_types(Block)
+        candidates = ranges | _with_memory("Find candidates", finding, self.memory)
         planned = (
             root
             | "Once for measures" >> beam.Create([None], reshuffle=False)
@@ -75,37 +80,50 @@ class Cluster(beam.PTransform[PCollection[str], PCollection[Block]]):
             | "Rows of a pack together" >> beam.GroupByKey()
             | "Read again" >> beam.ParDo(ReadAgain(plan), every).with_output_types(tuple[str, int])
         )
+        measuring = beam.ParDo(Measure(plan), every, AsList(read)).with_output_types(Block)
         measured = (
             planned
             | "Measures to take" >> beam.FlatMap(_only, "measure").with_output_types(Block)
             | "Deal out measures" >> beam.GroupByKey()
-            | "Measure" >> beam.ParDo(Measure(plan), every, AsList(read)).with_output_types(Block)
+            | _with_memory("Measure", measuring, self.memory)
         )
         buckets = planned | "Large buckets" >> beam.FlatMap(_only, "buckets").with_output_types(Block) | "Bucket facts" >> beam.Values()
         return copies, measured, buckets
 
 
 @dataclass
-class Scan(beam.PTransform[PCollection[tuple[int, str]], PCollection[str]]):
-    """Batches of files in; logs, and cleaned shards where asked for, into the ledger's store."""
+class Scan(beam.PTransform[PBegin, PCollection[Any]]):
+    """The job's batches of files in; logs, and cleaned shards where asked for, into the ledger's store.
+
+    Args:
+        plan: What every step knows.
+        workers: How many work at once, at the least.
+        memory: Least memory of a worker, by a step's label.
+    """
 
     plan: Plan
     workers: int = 1
+    memory: Mapping[str, str] = field(default_factory=dict)
 
-    def expand(self, files: PCollection[tuple[int, str]]) -> PCollection[Any]:
+    def expand(self, root: PBegin) -> PCollection[Any]:
         """Read, score, cluster, decide, log, clean."""
         plan = self.plan
+        files = (
+            root.pipeline
+            | "Once for inputs" >> beam.Create([None], reshuffle=False)
+            | "Inputs" >> beam.ParDo(ReadInputs(plan)).with_output_types(tuple[int, str])
+        )
         shards, unopened = files | "Read" >> NameShards(plan)
-        packs = shards | "Score" >> beam.ParDo(GatherEvidence(plan)).with_output_types(str)
+        packs = shards | _with_memory("Score", beam.ParDo(GatherEvidence(plan)).with_output_types(str), self.memory)
         every = AsList(packs)
         sides: list[Any] = [every, AsList(unopened)]
         if plan.signature is not None:
-            copies, measured, buckets = packs | "Cluster" >> Cluster(plan, self.workers)
+            copies, measured, buckets = packs | "Cluster" >> Cluster(plan, self.workers, self.memory)
             sides += [AsList(copies), AsList(measured), AsList(buckets)]
         decisions = (
-            files.pipeline
+            root.pipeline
             | "Once for decisions" >> beam.Create([None], reshuffle=False)
-            | "Decide" >> beam.ParDo(Decide(plan), *sides).with_output_types(tuple[str, Block])
+            | _with_memory("Decide", beam.ParDo(Decide(plan), *sides).with_output_types(tuple[str, Block]), self.memory)
         )
         named = packs | "Packs by name" >> beam.Map(_by_name).with_output_types(tuple[str, Block])
         kept = (
@@ -120,6 +138,10 @@ class Scan(beam.PTransform[PCollection[tuple[int, str]], PCollection[str]]):
             kept | "Rows of a shard together" >> beam.GroupByKey() | "Clean" >> beam.ParDo(CleanShard(plan), every).with_output_types(str)
         )
         return cleaned
+
+
+def _with_memory(label: str, step: Any, memory: Mapping[str, str]) -> Any:
+    return label >> (step.with_resource_hints(min_ram=memory[label]) if label in memory else step)
 
 
 def _by_name(pack: str) -> tuple[str, Block]:
@@ -158,7 +180,7 @@ def run_scan(
     beam_options: PipelineOptions,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     began: float | None = None,
-    watch: Callable[[Work], None] = lambda job: None,
+    watch: Callable[[Work], None] | None = None,
 ) -> Scanned:
     """Scan files into a ledger.
 
@@ -177,19 +199,51 @@ def run_scan(
         ForebearError: What a user can mend.
     """
     began = time.time() if began is None else began
-    started = clock()
+    plan = _begin(ledger, files, policy=policy, reader=reader, options=options, started=clock())
+    records, work = job_work(plan.ledger, plan.job), plan.work
+    if watch is not None:
+        watch(records)
+    _run(plan, records, options=options, beam_options=beam_options)
+    _refuse_too_many_errors(records, options.max_errored)
+    committed = commit_job(ledger, plan.job, clock=clock)
+    first = records.get_json("started/first.json")["time"] if records.names("started") else time.time()
+    Work(work).clear()
+    return Scanned(committed, start=max(0.0, first - began), scan=time.time() - first)
+
+
+def launch_scan(
+    ledger: Ledger,
+    files: Sequence[InputFile],
+    *,
+    policy: Policy,
+    reader: ReaderOptions,
+    options: ScanOptions,
+    beam_options: PipelineOptions,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> str:
+    """Hand a scan to a service that goes on without this process, and do not wait.
+
+    Returns:
+        The job's name: once the service is done, `forebear commit JOB` adds the run to the ledger.
+    """
+    plan = _begin(ledger, files, policy=policy, reader=reader, options=options, started=clock())
+    pipeline = beam.Pipeline(options=beam_options)
+    _ = pipeline | "Scan" >> Scan(plan, options.workers, step_memory(beam_options))
+    pipeline.run()
+    return plan.job
+
+
+def _begin(
+    ledger: Ledger, files: Sequence[InputFile], *, policy: Policy, reader: ReaderOptions, options: ScanOptions, started: datetime
+) -> Plan:
+    """Name the job and write down all that its workers and its finaliser read."""
     job = job_name(started, secrets.token_hex(3))
     records = job_work(ledger.store.url, job)
     work = f"{options.work.rstrip('/')}/{job}" if options.work else f"{records.url}/work"
     plan = Plan(job, ledger.store.url, work, policy, reader, options.clean)
     _record_plan(plan, ledger, records, started=started, options=options)
-    watch(records)
-    _run(plan, files, records, options=options, beam_options=beam_options)
-    _refuse_too_many_errors(records, options.max_errored)
-    committed = commit_job(ledger, job, clock=clock)
-    first = records.get_json("started/first.json")["time"] if records.names("started") else time.time()
-    Work(work).clear()
-    return Scanned(committed, start=max(0.0, first - began), scan=time.time() - first)
+    put_inputs(files, Work(work), workers=options.workers)
+    return plan
 
 
 def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime, options: ScanOptions) -> None:
@@ -205,12 +259,10 @@ def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime
     Work(plan.work).put_json("offers.json", reusable_packs(plan, ledger))
 
 
-def _run(plan: Plan, files: Sequence[InputFile], records: Work, *, options: ScanOptions, beam_options: PipelineOptions) -> None:
+def _run(plan: Plan, records: Work, *, options: ScanOptions, beam_options: PipelineOptions) -> None:
     try:
         with beam.Pipeline(options=beam_options) as pipeline:
-            dealt = list(enumerate(batches(files, workers=options.workers)))
-            inputs = pipeline | "Inputs" >> beam.Create(dealt, reshuffle=False).with_output_types(tuple[int, str])
-            _ = inputs | "Scan" >> Scan(plan, options.workers)
+            _ = pipeline | "Scan" >> Scan(plan, options.workers, step_memory(beam_options))
     except Exception as error:
         if FAILURE in records.names(""):
             raise ForebearErrorRecord.rebuild(records.get_json(FAILURE)) from error

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from forebear.pipelines.scan import Scanned
 from forebear.schemas.records import RunManifest
-from forebear.tracer.policy import Policy
 
 __all__ = ["scan_json", "show_scan"]
 
@@ -41,7 +40,7 @@ def scan_json(scanned: Scanned) -> dict[str, Any]:
     }
 
 
-def show_scan(scanned: Scanned, policy: Policy, console: Console) -> None:
+def show_scan(scanned: Scanned, console: Console) -> None:
     """Print the page."""
     run = scanned.committed.manifest
     rows = run.rows
@@ -72,7 +71,9 @@ def _sources(run: RunManifest) -> Table | None:
     for name, counts in sorted(run.sources.items(), key=lambda one: -one[1]["in"])[:20]:
         share = counts["dropped"] / max(1, counts["in"])
         alarm = Text("loses more than half", "bold red") if share > ALARM else ""
-        table.add_row(escape(name) or "(none)", f"{counts['in']:,}", f"{counts['dropped']:,} ({share:.1%})", f"{counts['errored']:,}", alarm)
+        table.add_row(
+            escape(name) or "(none)", f"{counts['in']:,}", f"{counts['dropped']:,} ({share:.1%})", f"{counts['errored']:,}", alarm
+        )
     if len(run.sources) > 20:
         table.add_row(f"... {len(run.sources) - 20} more", "", "", "", "see --json")
     return table if run.sources else None
@@ -98,11 +99,20 @@ def _notes(run: RunManifest, scanned: Scanned) -> list[Text]:
     if scanned.committed.reused:
         notes.append(Text(f"{scanned.committed.reused:,} shards' evidence was taken up from earlier scans.", "dim"))
     if run.environment["unmeasured"]:
-        notes.append(Text(f"{run.environment['unmeasured']:,} candidate pairs could not be measured: their source is gone or changed.", "red"))
+        notes.append(
+            Text(
+                f"{run.environment['unmeasured']:,} candidate pairs could not be measured: their source is gone or changed.",
+                "red",
+            )
+        )
     if run.overflow:
-        notes.append(Text(f"{len(run.overflow):,} documents in very large buckets were not compared (budget); the manifest names them.", "red"))
-    for one in run.incomplete[:5]:
-        notes.append(Text(f"incomplete: {one['path']}: {one['why']}", "red"))
+        notes.append(
+            Text(
+                f"{len(run.overflow):,} documents in very large buckets were not compared (budget); the manifest names them.",
+                "red",
+            )
+        )
+    notes += [Text(f"incomplete: {one['path']}: {one['why']}", "red") for one in run.incomplete[:5]]
     if len(run.incomplete) > 5:
         notes.append(Text(f"... and {len(run.incomplete) - 5:,} more incomplete files (--json lists all)", "red"))
     return notes

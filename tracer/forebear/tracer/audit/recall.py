@@ -6,7 +6,8 @@ is settled once at its worst channel, so a whole graph is one pass. Rows of a sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from forebear.schemas.enums import Grade, Relation, Verdict
 from forebear.schemas.errors import UsageError
 from forebear.schemas.records import Head
 from forebear.tracer.audit.answer import Node, Step, Unknown
-from forebear.tracer.audit.facts import CONTRADICTED, NO_SHARDS, OPEN
-from forebear.tracer.audit.rows import segments_of
+from forebear.tracer.audit.facts import CONTRADICTED, NO_SHARDS, OPEN, Usage
+from forebear.tracer.audit.rows import Segments, segments_of
 from forebear.tracer.lineage.graph import DATASET, MODEL, Graph
 from forebear.tracer.lineage.relations import CAPS, CHANNELS, GRADES, RULES
 
@@ -100,9 +101,8 @@ def impact(session: Session, shards: Sequence[str]) -> Recalled:
         UsageError: A shard that neither a run nor a lineage entry knows.
     """
     targets = tuple(dict.fromkeys(_resolve(session, one) for one in shards))
-    affected = _written_from(session, targets)
-    hits = _hits(session, affected)
-    reached = reach(session.graph, session.families, hits)
+    rows = _Targets(session, _written_from(session, targets))
+    reached = reach(session.graph, session.families, rows.hits(), narrowed=rows.narrowed)
     unknown, omitted = _unknown(session.graph)
     return Recalled(targets, tuple(reached), tuple(unknown), omitted)
 
@@ -148,21 +148,33 @@ def _written_from(session: Session, targets: Sequence[str]) -> set[str]:
     return found
 
 
-def _hits(session: Session, affected: set[str]) -> dict[int, int | None]:
-    """Datasets that list affected rows -> distinct documents among them, None where no run tells."""
-    graph = session.graph
-    places = {place for one in affected if (place := graph.shard(one)) is not None}
-    listing = np.unique(graph.listed[np.isin(graph.listed[:, 1], list(places)), 0]) if places else np.empty(0, np.int64)
-    found: dict[int, int | None] = {}
-    for dataset in listing.tolist():
-        used = [(shard, ranges) for shard, ranges in segments_of(graph, dataset, None) if shard in places]
-        documents = _documents(session, used)
-        if documents != 0:
-            found[dataset] = documents
-    return found
+class _Targets:
+    """Target rows: all rows of some shards."""
+
+    def __init__(self, session: Session, shards: set[str]) -> None:
+        self._session = session
+        self._places = {place for one in shards if (place := session.graph.shard(one)) is not None}
+
+    def hits(self) -> dict[int, int | None]:
+        """Datasets that list target rows -> distinct documents among them, None where no run tells."""
+        graph = self._session.graph
+        if not self._places:
+            return {}
+        listing = np.unique(graph.listed[np.isin(graph.listed[:, 1], list(self._places)), 0])
+        found = {dataset: self._documents(dataset, None) for dataset in listing.tolist()}
+        return {dataset: documents for dataset, documents in found.items() if documents != 0}
+
+    def narrowed(self, dataset: int, edge: int) -> int | None:
+        """Distinct documents of target rows that a usage log says were read along a relation to a dataset."""
+        edges = self._session.graph.edges
+        return self._documents(dataset, ((int(edges.child[edge]), int(edges.stage[edge])),))
+
+    def _documents(self, dataset: int, usage: Usage | None) -> int | None:
+        segments = segments_of(self._session.graph, dataset, usage)
+        return _documents(self._session, [(shard, ranges) for shard, ranges in segments if shard in self._places])
 
 
-def _documents(session: Session, used: Sequence[tuple[int, tuple[tuple[int, int], ...] | None]]) -> int | None:
+def _documents(session: Session, used: Segments) -> int | None:
     """Distinct documents of used rows; None where a shard was not scanned, nor its source."""
     scans, rowless = session.scans, 0
     seen: set[bytes | None] = set()
@@ -191,33 +203,48 @@ def _logged_documents(session: Session, place: int) -> list[bytes | None] | None
     return None
 
 
-def reach(graph: Graph, families: Families, hits: Mapping[int, int | None]) -> list[Reached]:
+def reach(
+    graph: Graph,
+    families: Families,
+    hits: Mapping[int, int | None],
+    *,
+    narrowed: Callable[[int, int], int | None] | None = None,
+) -> list[Reached]:
     """Every model that rows of some datasets reach, by its worst channel.
 
     Args:
         graph: The lineage.
         families: Who may share weights with whom.
         hits: Datasets that hold target rows -> documents among them.
+        narrowed: Documents of target rows of a dataset that a usage log says were read along an edge.
 
     Returns: Models, worst channel first, then by number of edges and id.
     """
-    return _Reach(graph, families, hits).run()
+    return _Reach(graph, families, hits, narrowed=narrowed or (lambda dataset, _: hits[dataset])).run()
 
 
 class _Reach:
     """One pass from datasets down: models are settled cap by cap, and within a cap by number of edges."""
 
-    def __init__(self, graph: Graph, families: Families, hits: Mapping[int, int | None]) -> None:
-        self._graph, self._families, self._hits = graph, families, hits
+    def __init__(
+        self,
+        graph: Graph,
+        families: Families,
+        hits: Mapping[int, int | None],
+        *,
+        narrowed: Callable[[int, int], int | None],
+    ) -> None:
+        self._graph, self._families, self._narrowed = graph, families, narrowed
+        self._origins = sorted(hits.items())  # (dataset, documents) that arrive; a narrowed use adds one of its own
         size = len(graph.ids)
         self._cap = np.full(size, len(CAPS), np.int64)
         self._next = np.full(size, -1, np.int64)  # the model that it was reached through, -1: it consumed
         self._edge = np.full(size, -1, np.int64)  # the edge to it, -1: see _between
-        self._hit = np.full(size, -1, np.int64)  # the dataset whose rows arrived
+        self._hit = np.full(size, -1, np.int64)  # which of _origins arrived
         self._level = np.zeros(size, np.int64)
         self._between: dict[int, tuple[int, ...]] = {}  # edges over datasets from a model to the next
         self._buckets: list[list[tuple[Ints, Ints, Ints, Ints]]] = [[] for _ in CAPS]
-        self._seen: set[_Met] = set()
+        self._seen: set[tuple[_Met, int]] = set()
         edges = graph.edges
         self._passing = _WALKED[edges.rule] & (edges.grade != _CONTRADICTED_GRADE)
         order = np.argsort(edges.parent, kind="stable")
@@ -225,8 +252,8 @@ class _Reach:
         self._bounds = np.searchsorted(edges.parent[order], np.arange(size + 1))
 
     def run(self) -> list[Reached]:
-        for dataset in sorted(self._hits):
-            self._down_datasets((dataset, False, 0, -1), came_from=-1, hit=dataset, edges=())
+        for hit, (dataset, _) in enumerate(list(self._origins)):
+            self._down_datasets((dataset, False, 0, -1), came_from=-1, hit=hit, edges=())
         for cap in range(len(CAPS)):
             while self._buckets[cap]:
                 self._settle(cap)
@@ -267,17 +294,22 @@ class _Reach:
 
     def _down_datasets(self, state: _Met, *, came_from: int, hit: int, edges: tuple[int, ...]) -> None:
         """From a dataset to whoever consumed it, directly or through what was made of it."""
-        graph, todo = self._graph, [(state, edges)]
+        graph, todo = self._graph, deque([(state, edges)])
         while todo:
-            state, edges = todo.pop(0)
-            if state in self._seen:
-                continue
-            self._seen.add(state)
+            state, edges = todo.popleft()
             dataset, any_mode, cap, maker = state
+            # Which target rows they are matters only where a usage log may leave them out.
+            key = (state, -1 if any_mode else hit)
+            if key in self._seen:
+                continue
+            self._seen.add(key)
             at = self._edges_to(np.array([dataset]))
             at = at[self._passing[at]]
             rules = graph.edges.rule[at]
-            self._consumers(at[rules == _TRAINED], cap, maker, came_from, hit, edges)
+            consumers = at[rules == _TRAINED]
+            if not any_mode:  # its very bytes were consumed, so a usage log may tell which
+                consumers = self._narrow(consumers, cap, hit)
+            self._consumers(consumers, cap, maker, came_from, hit, edges)
             for edge in at[_FROM_DATASET[rules] & _TO_DATASET[rules]].tolist():
                 rule, child = RULES[graph.edges.rule[edge]], int(graph.edges.child[edge])
                 below = (edge, *edges)
@@ -287,6 +319,21 @@ class _Reach:
                     todo.append(((child, True, cap, maker), below))
                 elif rule.mode == "kept" and not len(graph.listed_of(child)):
                     todo.append(((child, False, cap, maker), below))
+
+    def _narrow(self, at: Ints, cap: int, hit: int) -> Ints:
+        """Consumers without a usage log; those with one are reached by what it says was read, if anything."""
+        edges, usage = self._graph.edges, self._graph.usage
+        logged = [n for n in np.flatnonzero(edges.complete[at]).tolist() if self._use(int(at[n])) in usage]
+        for edge in at[logged].tolist():
+            dataset = self._origins[hit][0]
+            documents = self._narrowed(dataset, edge)
+            if documents != 0:
+                self._origins.append((dataset, documents))
+                self._consumers(np.array([edge]), cap, -1, -1, len(self._origins) - 1, ())
+        return np.delete(at, logged)
+
+    def _use(self, edge: int) -> tuple[int, int]:
+        return int(self._graph.edges.child[edge]), int(self._graph.edges.stage[edge])
 
     def _consumers(self, at: Ints, cap: int, maker: int, came_from: int, hit: int, edges: tuple[int, ...]) -> None:
         if not len(at):
@@ -323,13 +370,13 @@ class _Reach:
         graph = self._graph
         found = np.flatnonzero(self._cap < len(CAPS)).tolist()
         found.sort(key=lambda one: (self._cap[one], self._level[one], graph.ids[one]))
-        node = {one: Node(graph.name(one), graph.ids[one]) for one in {*found, *self._hits}}
-        return [
-            Reached(
-                node[one], int(self._cap[one]), self._hits[int(self._hit[one])], node[int(self._hit[one])], tuple(self._path(one))
-            )
-            for one in found
-        ]
+        origins = [(Node(graph.name(dataset), graph.ids[dataset]), documents) for dataset, documents in self._origins]
+        answer = []
+        for one in found:
+            dataset, documents = origins[self._hit[one]]
+            node = Node(graph.name(one), graph.ids[one])
+            answer.append(Reached(node, int(self._cap[one]), documents, dataset, tuple(self._path(one))))
+        return answer
 
     def _path(self, model: int) -> list[Step]:
         graph, steps = self._graph, []

@@ -252,7 +252,7 @@ class _Class:
         found: Ints | None = None
         for run in runs:
             rows = self._errors.get((run, place), _EMPTY)
-            found = rows
+            found = rows if found is None else np.intersect1d(found, rows)
         return found
 
     def _needs_log(self, n: int, run: int) -> bool:

@@ -26,6 +26,7 @@ FLOOR = GRID // 4
 
 _GAP = 3  # tokens changed, added or left out that a run is extended over
 _SLACK = 16  # tokens by which a stretch may be longer than half as long again
+_FORWARDS, _BACKWARDS = np.int64(1), np.int64(-1)
 _POLYNOMIAL = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _S32 = np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
 _POWER = np.uint64(pow(0x9E3779B97F4A7C15, NGRAM - 1, 1 << 64))
@@ -58,11 +59,14 @@ def _bridge(tokens, i, part, j, step):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _room(runs, count):  # type: ignore[no-untyped-def]
-    if count < len(runs):
-        return runs
-    grown = np.empty((2 * len(runs), 4), np.int64)
-    grown[:count] = runs[:count]
+def _room(rows, count):  # type: ignore[no-untyped-def]
+    """The table itself, or one twice as long with the same rows (copied one by one: a slice compiles for seconds)."""
+    if count < len(rows):
+        return rows
+    grown = np.empty((2 * len(rows), rows.shape[1]), np.int64)
+    for n in range(count):
+        for k in range(rows.shape[1]):
+            grown[n, k] = rows[n, k]
     return grown
 
 
@@ -102,13 +106,14 @@ def _cover(counts, weight, at, length, change):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _best_stretch(runs, weight, length, counts):  # type: ignore[no-untyped-def]
+def _best_stretch(runs, begin, end, weight, length, counts):  # type: ignore[no-untyped-def]
     """(covered weight, first token, one past the last) of the best stretch; runs of one part by document order."""
-    counts[:length] = 0
+    for k in range(length):
+        counts[k] = 0
     span = length + length // 2 + _SLACK
-    best = first = last = left = np.int64(0)
-    covered = np.int64(0)
-    for right in range(len(runs)):
+    best = first = last = covered = np.int64(0)
+    left = begin
+    for right in range(begin, end):
         covered += _cover(counts, weight, runs[right, 2], runs[right, 3], 1)
         stop = runs[right, 1] + runs[right, 3]
         while left < right and stop - runs[left, 1] > span:
@@ -126,8 +131,8 @@ def _best_stretch(runs, weight, length, counts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _whole_part(runs, length):  # type: ignore[no-untyped-def]
-    for n in range(len(runs)):
+def _whole_part(runs, begin, end, length):  # type: ignore[no-untyped-def]
+    for n in range(begin, end):
         if runs[n, 3] == length:
             return np.int64(1), runs[n, 1], runs[n, 1] + length
     return np.int64(0), np.int64(0), np.int64(0)
@@ -138,7 +143,7 @@ def _seek(tokens, lookup, reach, runs):  # type: ignore[no-untyped-def]
     """All runs of equal tokens of a document and the parts whose seeds stand in it; returns them and their number."""
     shift = np.uint64(64 - 6 - int(np.round(np.log2(len(lookup.bits)))))
     slot_shift, mask = shift + np.uint64(3), len(lookup.slots) - 1
-    count, rolling = 0, np.uint64(0)
+    count, rolling = np.int64(0), np.uint64(0)
     for i in range(len(tokens) - NGRAM + 1):
         if i == 0:
             for k in range(NGRAM):
@@ -157,28 +162,45 @@ def _seek(tokens, lookup, reach, runs):  # type: ignore[no-untyped-def]
         seed = lookup.slots[slot]
         if seed < 0:
             continue
-        first, last = lookup.post_bounds[seed], lookup.post_bounds[seed + 1]
-        for n in range(first, last):
+        before, known = np.int64(-1), False
+        for n in range(lookup.post_bounds[seed], lookup.post_bounds[seed + 1]):
             p, j = np.int64(lookup.post_part[n]), np.int64(lookup.post_at[n])
-            if reach[p] > i and not (n > first and lookup.post_part[n - 1] == p):
+            if p != before:  # all places of a part are tried from one token, or none: else repetition costs its square
+                before, known = p, reach[p] > i
+            if known:
                 continue
             part = lookup.tokens[lookup.bounds[p] : lookup.bounds[p + 1]]
-            if _equal_from(tokens, i, part, j, 1) < NGRAM:
+            if _equal_from(tokens, i, part, j, _FORWARDS) < NGRAM:
                 continue
             # Forwards from the seed, then backwards from before it.
-            runs, count, end = _extend(tokens, i, part, j, 1, p, runs, count)
-            runs, count, _ = _extend(tokens, i - 1, part, j - 1, -1, p, runs, count)
+            runs, count, end = _extend(tokens, i, part, j, _FORWARDS, p, runs, count)
+            runs, count, _ = _extend(tokens, i - 1, part, j - 1, _BACKWARDS, p, runs, count)
             reach[p] = max(reach[p], end)
     return runs, count
 
 
 @kernel
-def _sorted_runs(runs, count):  # type: ignore[no-untyped-def]
-    """Runs by part, then by place in the document."""
-    key = np.empty(count, np.int64)
-    for n in range(count):
-        key[n] = (runs[n, 0] << 36) | runs[n, 1]
-    return runs[np.argsort(key, kind="mergesort")]
+def _before(runs, a, b):  # type: ignore[no-untyped-def]
+    for k in range(4):
+        if runs[a, k] != runs[b, k]:
+            return runs[a, k] < runs[b, k]
+    return False
+
+
+@kernel
+def _sort_runs(runs, count):  # type: ignore[no-untyped-def]
+    """Sort runs by part, then by place in the document (Shell's sort: a library sort compiles for seconds)."""
+    gap = 1
+    while gap < count // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for n in range(gap, count):
+            at = n
+            while at >= gap and _before(runs, at, at - gap):
+                for k in range(4):
+                    runs[at, k], runs[at - gap, k] = runs[at - gap, k], runs[at, k]
+                at -= gap
+        gap //= 3
 
 
 @kernel
@@ -196,33 +218,29 @@ def _find(data, offsets, kind, fold, lookup, longest, room):  # type: ignore[no-
         runs, count = _seek(hashes[:size], lookup, reach, runs)
         if count == 0:
             continue
-        ordered = _sorted_runs(runs[:count], count)
+        _sort_runs(runs, count)
         at = 0
         while at < count:
-            p, stop, cover = ordered[at, 0], at, np.int64(0)
-            while stop < count and ordered[stop, 0] == p:
-                cover += ordered[stop, 3]
+            p, stop, cover = runs[at, 0], at, np.int64(0)
+            while stop < count and runs[stop, 0] == p:
+                cover += runs[stop, 3]
                 stop += 1
             reach[p] = 0
             length = lookup.bounds[p + 1] - lookup.bounds[p]
             total = lookup.total[p]
-            mine = ordered[at:stop]
-            at = stop
+            begin, at = at, stop
             if lookup.whole[p]:
-                best, first, last = _whole_part(mine, length)
+                best, first, last = _whole_part(runs, begin, stop, length)
                 score = best * GRID
             else:
                 weight = lookup.weight[lookup.bounds[p] : lookup.bounds[p + 1]]
                 if cover * GRID < FLOOR * total:
                     continue
-                best, first, last = _best_stretch(mine, weight, length, counts)
+                best, first, last = _best_stretch(runs, begin, stop, weight, length, counts)
                 score = (best * GRID + total - 1) // total  # rounded up, so that a share at a threshold reaches it
             if score < FLOOR:
                 continue
-            if n_found == len(found):
-                grown = np.empty((2 * len(found), 5), np.int64)
-                grown[:n_found] = found
-                found = grown
+            found = _room(found, n_found)
             found[n_found, 0], found[n_found, 1], found[n_found, 2] = n, p, score
             found[n_found, 3], found[n_found, 4] = begins[first], ends[last - 1]
             n_found += 1

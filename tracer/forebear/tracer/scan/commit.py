@@ -1,7 +1,7 @@
 """The finaliser: from the references that workers left to a run manifest and an entry of the ledger.
 
-Always true here: what is committed is reconciled from the log's own rows, not from metrics; a job whose workers are not all done does
-not commit; committing the same job twice adds one entry. The driver calls this at the end of a scan, and `forebear commit`
+Always true here: what is committed is reconciled from the log's own rows, not from metrics; a job whose workers are not all done
+does not commit; committing the same job twice adds one entry. The driver calls this at the end of a scan, and `forebear commit`
 after a driver's death.
 """
 
@@ -23,7 +23,7 @@ from forebear.schemas.digests import digest_name, merkle_root
 from forebear.schemas.enums import Action, EntryKind
 from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.records import DetectorRecord, Entry, Head, ObjectRef, RunManifest, Threshold, run_digest_leaves
-from forebear.schemas.tables import CLEANED, FLAGGED, LOG, SHARDS, parquet_bytes
+from forebear.schemas.tables import CLEANED, FLAGGED, LOG, SHARDS, parquet_bytes, read_parquet
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import SpanSummary, documents_of, part_root
 from forebear.tracer.scan.log import LogRef
@@ -31,6 +31,10 @@ from forebear.tracer.scan.packs import Pack, Shard
 from forebear.tracer.scan.work import Work
 
 __all__ = ["Committed", "commit_job", "job_name", "job_work", "unfinished_jobs"]
+
+
+_SPENT = ("packs", "logs", "flagged", "clean")
+"""Records of a job that nothing needs once its run is committed."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,35 @@ def unfinished_jobs(ledger: Ledger) -> list[str]:
 
 
 def commit_job(ledger: Ledger, job: str, *, clock: Callable[[], datetime]) -> Committed:
-    """Reconcile a job and add its run to the ledger.
+    """Reconcile a job and add its run to the ledger; a job that ended before gives its run again.
 
     Raises:
         UsageError: There is no such job, or its workers are not all done.
         IntegrityError: The log does not reconcile with what was read.
     """
     records = job_work(ledger.store.url, job)
+    if "done.json" in records.names(""):
+        return _ended(ledger, records)
     plan, decided = _records(records, job)
     packs = [Pack.from_json(text) for text in decided["packs"]]
     logs = [LogRef.from_json(records.get_json(f"logs/{pack.name}.json")) for pack in packs]
     shards = _shards_table(ledger, packs, logs)
-    cleaned = _cleaned(records, packs, plan)
-    manifest = _manifest(ledger, plan, decided, packs=packs, logs=logs, shards=shards, cleaned=cleaned, clock=clock)
+    every = _cleaned(records, packs, plan)
+    cleaned = [one for one in every if "failed" not in one]
+    decided["uncleaned"] = [one for one in every if "failed" in one]
+    manifest = _manifest(ledger, records, plan, decided, packs=packs, logs=logs, shards=shards, cleaned=cleaned, clock=clock)
     run, manifest, head = _append_once(ledger, manifest, records)
-    records.put_json("done.json", {"run": run})
     reused = len({shard.digest for pack in packs if pack.reused for shard in pack.used})
+    records.put_json("done.json", {"run": run, "cleaned": cleaned, "reused": reused})
+    for folder in _SPENT:
+        records.clear(folder)
     return Committed(run, manifest, head, tuple(cleaned), reused)
+
+
+def _ended(ledger: Ledger, records: Work) -> Committed:
+    done = records.get_json("done.json")
+    manifest = RunManifest.from_bytes(ledger.get_object(done["run"]))
+    return Committed(done["run"], manifest, ledger.head(), tuple(done["cleaned"]), done["reused"])
 
 
 def _records(records: Work, job: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,12 +161,16 @@ def _reconcile(ledger: Ledger, ref: LogRef) -> None:
 
 
 def _shard_row(
-    shard: Shard, spans: Sequence[SpanSummary], read: Mapping[str, int], *, places: list[dict[str, Any]], bands: list[dict[str, Any]]
+    shard: Shard,
+    spans: Sequence[SpanSummary],
+    read: Mapping[str, int],
+    *,
+    places: list[dict[str, Any]],
+    bands: list[dict[str, Any]],
 ) -> dict[str, Any]:
     rows = sum(span.rows for span in spans)
     if rows != read.get(shard.digest) or any(b.first_row != a.first_row + a.rows for a, b in itertools.pairwise(spans)):
         raise _unreconciled(shard.digest, f"{read.get(shard.digest)} rows read", f"{rows} rows logged")
-    by_row = {"key": lambda place: place["first_row"]}
     return {
         "shard": bytes.fromhex(shard.digest[7:]),
         "source": "",
@@ -163,9 +183,13 @@ def _shard_row(
         "bytes": shard.bytes,
         "format": shard.format,
         "paths": list(shard.paths),
-        "log": sorted(places, **by_row),
-        "bands": sorted(bands, **by_row),
+        "log": sorted(places, key=_first_row),
+        "bands": sorted(bands, key=_first_row),
     }
+
+
+def _first_row(place: Mapping[str, Any]) -> int:
+    return int(place["first_row"])
 
 
 def _unreconciled(what: str, expected: object, found: object) -> IntegrityError:
@@ -191,6 +215,7 @@ def _cleaned(records: Work, packs: Sequence[Pack], plan: Mapping[str, Any]) -> l
 
 def _manifest(
     ledger: Ledger,
+    records: Work,
     plan: Mapping[str, Any],
     decided: Mapping[str, Any],
     *,
@@ -220,7 +245,7 @@ def _manifest(
         reasons=dict(sum((Counter(ref.reasons) for ref in logs), Counter())),
         sources=_sources(logs),
         shards=_stored(ledger, shards),
-        flagged=_stored(ledger, _flagged(ledger, logs)),
+        flagged=_stored(ledger, _flagged(records, logs)),
         cleaned=_stored(ledger, _cleaned_table(cleaned)) if plan["clean"] else None,
         log=_unique(ref.log for ref in logs),
         bands=_unique(pack.bands for pack in packs if pack.bands is not None),
@@ -248,16 +273,14 @@ def _stored(ledger: Ledger, table: pa.Table) -> ObjectRef:
     return ObjectRef(ledger.put_object(data), len(data), table.num_rows)
 
 
-def _flagged(ledger: Ledger, logs: Sequence[LogRef]) -> pa.Table:
-    tables = [ledger.read_table(ref.flagged.object, FLAGGED) for ref in logs]
+def _flagged(records: Work, logs: Sequence[LogRef]) -> pa.Table:
+    tables = [read_parquet(records.get(f"flagged/{ref.pack}"), FLAGGED) for ref in logs]
     whole = pa.concat_tables(tables) if tables else FLAGGED.empty_table()
     return whole.sort_by([("shard", "ascending"), ("row", "ascending"), ("detector", "ascending"), ("label", "ascending")])
 
 
 def _cleaned_table(cleaned: Sequence[Mapping[str, Any]]) -> pa.Table:
-    rows = [
-        {**one, "source": bytes.fromhex(one["source"][7:]), "shard": bytes.fromhex(one["shard"][7:])} for one in cleaned
-    ]
+    rows = [{**one, "source": bytes.fromhex(one["source"][7:]), "shard": bytes.fromhex(one["shard"][7:])} for one in cleaned]
     return pa.Table.from_pylist(rows, schema=CLEANED)
 
 
@@ -276,6 +299,7 @@ def _incomplete(packs: Sequence[Pack], decided: Mapping[str, Any]) -> list[dict[
         for digest, end in pack.ends.items():
             if end["damage"] and digest in paths:
                 found.append({"path": paths[digest], "shard": digest, "why": end["damage"]})
+    found += [{"path": one["path"], "shard": one["source"], "why": f"not cleaned: {one['failed']}"} for one in decided["uncleaned"]]
     return sorted(found, key=lambda one: (one["path"], one["why"]))
 
 

@@ -1,7 +1,7 @@
 """Decisions about duplicates for a whole run, handed to the packs they concern.
 
-Always true here: what is decided depends on documents, sources, policy and edges alone, never on how packs were cut or which worker
-measured what.
+Always true here: what is decided depends on documents, sources, policy and edges alone, never on how packs were cut or which
+worker measured what.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Evidence: what detectors and signatures say of a group of shards, as packs.
 
-Always true here: evidence depends on the shards' bytes, the reader's options and the detectors alone, never on the run; every row of
-a shard is in exactly one span; damage costs its own rows and is said. A finished pack is entered in the index, from which a
+Always true here: evidence depends on the shards' bytes, the reader's options and the detectors alone, never on the run; every row
+of a shard is in exactly one span; damage costs its own rows and is said. A finished pack is entered in the index, from which a
 later run, or the same one after its death, takes it up once its bytes have proved to be those that were written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +25,8 @@ from forebear.schemas.tables import DIGEST, EVIDENCE, EVIDENCE_ITEM, parquet_byt
 from forebear.tracer.corpus.batch import unreadable_rest
 from forebear.tracer.corpus.rows import Batch, Source, read_rows
 from forebear.tracer.dedupe.bands import band_table
-from forebear.tracer.dedupe.signatures import sketch
 from forebear.tracer.dedupe.shingles import text_buffers
+from forebear.tracer.dedupe.signatures import sketch
 from forebear.tracer.detect.detector import Findings
 from forebear.tracer.detect.row_detector import Rows, findings_of
 from forebear.tracer.ledger.ledger import Ledger
@@ -73,8 +74,10 @@ def _aligned(batch: Batch, every: int) -> Iterator[Batch]:
     start, n = 0, len(batch)
     while start < n:
         stop = min(n, start + every - (batch.first_row + start) % every)
-        columns = (column.slice(start, stop - start) for column in (batch.texts, batch.source_id, batch.source, batch.error))
-        yield Batch(batch.first_row + start, *columns, batch.damage if stop == n else None)
+        texts, ids, source, error = (
+            column.slice(start, stop - start) for column in (batch.texts, batch.source_id, batch.source, batch.error)
+        )
+        yield Batch(batch.first_row + start, texts, ids, source, error, batch.damage if stop == n else None)
         start = stop
 
 
@@ -224,9 +227,9 @@ def _signed(texts: pa.Array, plan: Plan) -> tuple[npt.NDArray[np.int64], npt.NDA
 def _documents(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Bytes and SHA-256 of each text's UTF-8; null for null."""
     data, offsets = text_buffers(texts)
-    view, bounds = memoryview(data), offsets.tolist()
+    view, bounds = data.data, offsets.tolist()
     sha256 = hashlib.sha256
-    packed = b"".join([sha256(view[start:stop]).digest() for start, stop in zip(bounds, bounds[1:], strict=False)])
+    packed = b"".join([sha256(view[start:stop]).digest() for start, stop in itertools.pairwise(bounds)])
     digests = pa.Array.from_buffers(DIGEST, len(texts), [_validity(texts), pa.py_buffer(packed)])
     return pa.array(np.diff(offsets), mask=_mask(texts)), digests
 
@@ -260,7 +263,7 @@ def _evidence_column(findings: Iterable[tuple[bytes, Findings]], errors: pa.Arra
         order = np.argsort(index, kind="stable")
         table, index = table.take(pa.array(order)).combine_chunks(), index[order]
     offsets = np.searchsorted(index, np.arange(n + 1)).astype("i4")
-    names = [f.name for f in EVIDENCE_ITEM]
+    names: list[str] = [f.name for f in EVIDENCE_ITEM]
     chunks = [table[name].chunk(0) if table.num_rows else pa.array([], EVIDENCE_ITEM.field(name).type) for name in names]
     items = pa.StructArray.from_arrays(chunks, fields=list(EVIDENCE_ITEM))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=EVIDENCE.field("evidence").type)

@@ -36,7 +36,6 @@ class LogRef:
     pack: str
     log: ObjectRef
     spans: tuple[SpanSummary, ...]
-    flagged: ObjectRef
     reasons: Mapping[str, int]
     sources: Mapping[str, Mapping[str, int]]
 
@@ -48,15 +47,15 @@ class LogRef:
     def from_json(cls, value: Mapping[str, Any]) -> LogRef:
         """The reference again."""
         spans = tuple(SpanSummary(**span) for span in value["spans"])
-        refs = {name: ObjectRef(**value[name]) for name in ("log", "flagged")}
-        return cls(**{**value, "spans": spans, **refs})
+        return cls(**{**value, "spans": spans, "log": ObjectRef(**value["log"])})
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A stored log and, for each shard in it, (first row, kept rows)."""
+    """A stored log, its flagged rows (`tables.FLAGGED`) and, for each span in it, (shard, first row, kept rows)."""
 
     ref: LogRef
+    flagged: pa.Table
     kept: tuple[tuple[str, int, npt.NDArray[np.int64]], ...]
 
 
@@ -65,16 +64,14 @@ def log_pack(pack: Pack, decisions: pa.Table | None, plan: Plan, *, ledger: Ledg
     log = build_log(read_evidence(pack, ledger), decisions, pack, plan=plan)
     data = parquet_bytes(log)
     flagged = flagged_rows(log, [record for _, record in plan.detectors])
-    flagged_data = parquet_bytes(flagged)
     ref = LogRef(
         pack=pack.name,
         log=ObjectRef(ledger.put_object(data), len(data), log.num_rows),
         spans=tuple(summarise(log)),
-        flagged=ObjectRef(ledger.put_object(flagged_data), len(flagged_data), flagged.num_rows),
         reasons=count_reasons(log),
         sources=count_sources(log),
     )
-    return Logged(ref, tuple(kept_rows(log, ref.spans)))
+    return Logged(ref, flagged, tuple(kept_rows(log, ref.spans)))
 
 
 def kept_rows(log: pa.Table, spans: Sequence[SpanSummary]) -> list[tuple[str, int, npt.NDArray[np.int64]]]:

@@ -1,7 +1,7 @@
 """Near-duplicates: candidates from the band tables, the texts that are needed read again, similarities measured.
 
-Always true here: a text is read again only where it has a candidate; a source that is gone or changed leaves its pairs unmeasured,
-which is counted and removes nothing; shingle sets lie in storage by pack, ascending by position.
+Always true here: a text is read again only where it has a candidate; a source that is gone or changed leaves its pairs
+unmeasured, which is counted and removes nothing; shingle sets lie in storage by pack, ascending by position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from forebear.tracer.dedupe.pairs import Buckets, Candidates, candidates, unique
 from forebear.tracer.dedupe.shingles import shingle_sets
 from forebear.tracer.dedupe.similarity import Edges, SetTable, measure
 from forebear.tracer.ledger.ledger import Ledger
-from forebear.tracer.scan.packs import ABSENT, I64, SURVIVES, U64, Pack, Rosters, numbers, split_numbers
+from forebear.tracer.scan.packs import ABSENT, I64, SURVIVES, U64, Pack, Rosters, Shard, Span, numbers, split_numbers
 from forebear.tracer.scan.plan import Plan
 from forebear.tracer.scan.work import Work
 
@@ -133,7 +133,7 @@ def read_again(pack: Pack, positions: I64, plan: Plan, *, work: Work) -> int:
     return len(positions) - len(at)
 
 
-def _spans_of(pack: Pack, positions: I64):  # type: ignore[no-untyped-def]
+def _spans_of(pack: Pack, positions: I64) -> Iterator[tuple[Span, Shard]]:
     shards = {shard.digest: shard for shard in pack.used}
     for span in sorted(pack.active(), key=lambda span: span.offset):
         if ((positions >= span.offset) & (positions < span.offset + span.rows)).any():

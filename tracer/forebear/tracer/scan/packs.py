@@ -53,7 +53,7 @@ class Shard:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Shard:
+    def from_json(cls, text: str) -> Shard:
         """The shard again."""
         value = json.loads(text)
         return cls(**{**value, "paths": tuple(value["paths"])})
@@ -220,7 +220,7 @@ class Rosters:
     def roster(self, n: int) -> Roster:
         """The roster of the n-th pack."""
         if n not in self._open:
-            self._open[n] = _open_roster(self._work.get(roster_name(self.packs[n])), self.packs[n])
+            self._open[n] = _open_roster(self._work.get(roster_name(self.packs[n])))
         return self._open[n]
 
     def gather(self, documents: U64, name: str) -> npt.NDArray[Any]:
@@ -254,7 +254,7 @@ def roster_name(pack: Pack) -> str:
     return f"rosters/{pack.name}"
 
 
-def _open_roster(block: pa.Buffer, pack: Pack) -> Roster:
+def _open_roster(block: pa.Buffer) -> Roster:
     table = pa.ipc.open_file(block).read_all()
     documents = table["document"].chunk(0) if table.num_rows else pa.array([], DIGEST)
     words = np.frombuffer(documents.buffers()[1] or b"", dtype=">u8").reshape(-1, 4)[: table.num_rows]

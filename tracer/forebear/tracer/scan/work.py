@@ -74,13 +74,12 @@ class Work:
             return []
         return sorted(str(p.relative_to(self._folder)) for p in top.rglob("*") if p.is_file() and not p.name.startswith("."))
 
-
-    def clear(self) -> None:
-        """Remove every block; a place that cannot be cleared is left, since blocks are no evidence."""
+    def clear(self, folder: str = "") -> None:
+        """Remove every block below a folder; a place that cannot be cleared is left, since blocks are no evidence."""
         if self._folder is None:
-            self._remote.clear()
+            self._remote.clear(folder)
         else:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._folder / folder, ignore_errors=True)
 
 
 class _Remote:
@@ -104,10 +103,10 @@ class _Remote:
         except FileNotFoundError as error:
             raise KeyError(name) from error
 
-    def clear(self) -> None:
+    def clear(self, folder: str) -> None:
         import obstore
 
-        for name in self.names(""):
+        for name in self.names(folder):
             obstore.delete(self._store, name)
 
     def names(self, folder: str) -> list[str]:
