@@ -193,8 +193,6 @@ def start_spark_cluster(starting: Starting, cache: Path) -> None:
     starting.state.options[-1:] = [
         "--environment_type=EXTERNAL",
         f"--environment_config={HOST}:{pool}",
-        # Without it Spark starts a Python worker anew for every stage, which loads the models again.
-        "--environment_cache_millis=600000",
         # Executors have every class from their SPARK_HOME: without it the driver sends them all 180 jars for each scan.
         f"--files_to_stage={job_server_jar('spark', cache)}",
     ]

@@ -119,7 +119,11 @@ def engine(name: str, folder: Path) -> Iterator[Engine]:
     state = folder / f"{name}.state"
     try:
         started = subprocess.run(
-            [sys.executable, ENGINES, "start", name, "--state", str(state)], capture_output=True, text=True, timeout=900, env=environment()
+            [sys.executable, ENGINES, "start", name, "--state", str(state)],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env=environment(),
         )
         if started.returncode == 2 and "Maven could not resolve" in started.stderr:
             pytest.skip(f"ENGINE NOT TESTED: {started.stderr[:300]}")

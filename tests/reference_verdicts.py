@@ -143,9 +143,7 @@ def steps(case: Case, node: tuple[str, str]) -> Iterator[tuple[Edge, tuple[str, 
             yield e, e.child
 
 
-def passes(
-    case: Case, edge: Edge, parent: tuple[str, str], *, cap: str, mode: str | None, consumer: str
-) -> tuple[str, str | None] | None:
+def passes(case: Case, edge: Edge, parent: tuple[str, str], *, cap: str, mode: str | None, consumer: str) -> tuple[str, str | None] | None:
     """(cap, mode) after an edge, None where it passes nothing."""
     r = edge.relation
     if r in ("tokenizer_from", "evaluated_on"):

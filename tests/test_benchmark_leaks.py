@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import time
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +22,7 @@ from forebear.tracer.policy import grid
 
 FLAG = 820  # 0.8 on the grid
 
-WORDS = [
-    word for word in "amber barge cedar delta ember flint grove heron inlet jetty kayak lemon maple north otter pearl quilt "
-    "river stone tiger umber vivid wharf xenon yacht zebra acorn birch cliff daisy".split()
-]  # fmt: skip
+WORDS = ("amber", "barge", "cedar", "delta", "ember", "flint", "grove", "heron", "inlet", "jetty", "kayak", "lemon", "maple")
 
 
 def item(seed: int, size: int = 40) -> str:
@@ -110,8 +108,6 @@ def test_the_score_is_the_share_of_the_items_tokens_that_is_covered(tmp_path):
 def test_a_share_at_the_threshold_reaches_it(tmp_path):
     text = item(1)
     detector = benchmark(tmp_path, [{"question": text}])
-    from decimal import Decimal
-
     assert found(detector, " ".join(text.split()[:32]))[0][3] == grid(Decimal("0.8"))
 
 
@@ -126,9 +122,10 @@ def test_the_byte_range_is_the_item_in_the_original_text(tmp_path):
 
 def test_shared_boilerplate_alone_never_flags(tmp_path):
     head = "Answer the following question with the letter of the correct choice and explain every step of your reasoning."
-    items = [{"question": f"{head} {item(n, 6)}"} for n in range(30)]
+    items = [{"question": f"{head} {item(n, 4)}"} for n in range(30)]
     detector = benchmark(tmp_path, items)
-    assert flagged(detector, planted(head), f"{head} {item(99, 6)}") == set()
+    assert len(head.split()) >= 0.8 * len(items[0]["question"].split())
+    assert flagged(detector, planted(head), f"{head} {item(99, 4)}") == set()
     assert flagged(detector, planted(items[4]["question"])) == {0}
 
 
@@ -265,9 +262,7 @@ def test_gsm8k_is_found_in_web_text_and_its_train_split_is_another():
     web = c4()
     hosts = [text.split() for text in web]
     edited = [with_words(question, {4: "other", 15: "other"}) for question in questions]
-    documents = [
-        " ".join([*hosts[n % 1000][:50], text, *hosts[n % 1000][50:]]) for n, text in enumerate(questions + edited)
-    ]
+    documents = [" ".join([*hosts[n % 1000][:50], text, *hosts[n % 1000][50:]]) for n, text in enumerate(questions + edited)]
     said = detector.score(pa.array(documents))
     hits = {(n, i) for n, i, score in zip(said.index.tolist(), said.item, said.score.tolist(), strict=True) if score >= FLAG}
     met = np.mean([(n, f"gsm8k/test/{n % len(questions)}") in hits for n in range(len(documents))])

@@ -84,9 +84,7 @@ def plain(text: str) -> list[str]:
         if cls == WORD:
             begin, fresh = (at if begin is None else begin), False
             at = end = at + 1
-        elif cls == IGNORED:
-            at += 1
-        elif begin is not None and text[at - 1] in "0123456789" and char in ".," and _numeric(char, rest):
+        elif cls == IGNORED or (begin is not None and text[at - 1] in "0123456789" and char in ".," and _numeric(char, rest)):
             at += 1
         else:
             close()

@@ -56,10 +56,7 @@ def arrow(rows: pa.Table, of_file: bool) -> bytes:
     return bytes(sink.getvalue())
 
 
-LINES = [
-    json.dumps({"text": f"t{n}", "x": [n, 1.50], "é": "ü"}, ensure_ascii=False).encode().replace(b"1.5", b"1.50")
-    for n in range(500)
-]
+LINES = [json.dumps({"text": f"t{n}", "x": [n, 1.50], "é": "ü"}, ensure_ascii=False).encode().replace(b"1.5", b"1.50") for n in range(500)]
 UNPACK = {
     "a.jsonl": bytes,
     "a.jsonl.gz": gzip.decompress,
@@ -206,9 +203,7 @@ def test_a_folder_that_cannot_be_written_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for folder in (str(tmp_path / "file"), "s3://bucket/clean"):
         with pytest.raises(UsageError) as caught:
-            write_cleaned(
-                Source.from_bytes(LINES[0], name="x.jsonl"), options=OPTIONS, kept=np.array([0]), folder=folder, name_hint="a"
-            )
+            write_cleaned(Source.from_bytes(LINES[0], name="x.jsonl"), options=OPTIONS, kept=np.array([0]), folder=folder, name_hint="a")
         assert caught.value.kind == "folder_not_writable"
 
 
@@ -228,6 +223,4 @@ def test_reading_what_was_cleaned_gives_the_kept_rows(
         "a.arrow": arrow(rows, False),
     }.items():
         done = written(raw, kept, folder, name)
-        assert [t for b in read_rows(Source.from_path(done.path), options=OPTIONS) for t in b.texts.to_pylist()] == [
-            texts[n] for n in kept
-        ]
+        assert [t for b in read_rows(Source.from_path(done.path), options=OPTIONS) for t in b.texts.to_pylist()] == [texts[n] for n in kept]

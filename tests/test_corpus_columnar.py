@@ -44,9 +44,7 @@ def read(data: bytes, **how: Any) -> list[Row]:
     found: list[Row] = []
     for batch in batches(data, **how):
         assert batch.first_row == len(found)
-        assert [str(c.type) for c in (batch.texts, batch.source_id, batch.source, batch.error)] == ["large_string"] + [
-            "string"
-        ] * 3
+        assert [str(c.type) for c in (batch.texts, batch.source_id, batch.source, batch.error)] == ["large_string"] + ["string"] * 3
         batch.texts.validate(full=True)
         found += zip(*(c.to_pylist() for c in (batch.texts, batch.source_id, batch.source, batch.error)), strict=True)
     return found
@@ -54,9 +52,7 @@ def read(data: bytes, **how: Any) -> list[Row]:
 
 def numbered(count: int) -> pa.Table:
     texts = [f"document {n} " + "word " * (n % 50) for n in range(count)]
-    return pa.table(
-        {"text": texts, "id": list(range(count)), "source": ["web"] * count, "other": [n * 1.5 for n in range(count)]}
-    )
+    return pa.table({"text": texts, "id": list(range(count)), "source": ["web"] * count, "other": [n * 1.5 for n in range(count)]})
 
 
 def raw_strings(*values: bytes | None) -> pa.Array:
@@ -302,9 +298,7 @@ def test_wanted_rows_are_read_again(data: bytes) -> None:
 
 def test_of_parquet_only_the_row_groups_with_wanted_rows_are_read() -> None:
     """Every other group is damaged, and it does not matter."""
-    data = bytearray(
-        parquet(numbered(300), row_group_size=100, use_dictionary=False, write_page_checksum=True, compression="none")
-    )
+    data = bytearray(parquet(numbered(300), row_group_size=100, use_dictionary=False, write_page_checksum=True, compression="none"))
     for n in (50, 250):
         data[data.index(b"document %d " % n)] ^= 1
     pairs = list(read_texts(Source.from_bytes(bytes(data), name="x"), options=OPTIONS, wanted=np.array([150])))
@@ -314,11 +308,7 @@ def test_of_parquet_only_the_row_groups_with_wanted_rows_are_read() -> None:
 def test_wanted_rows_of_a_damaged_file_are_those_before_the_damage() -> None:
     data = arrow(numbered(100))[:-2000]
     whole = _prefix(data)
-    rows = [
-        r
-        for rows, _ in read_texts(Source.from_bytes(data, name="x"), options=OPTIONS, wanted=np.arange(100))
-        for r in rows.tolist()
-    ]
+    rows = [r for rows, _ in read_texts(Source.from_bytes(data, name="x"), options=OPTIONS, wanted=np.arange(100)) for r in rows.tolist()]
     assert rows == list(range(whole))
 
 

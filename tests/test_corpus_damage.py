@@ -23,10 +23,7 @@ PLAIN = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 def zstd(data: bytes, **how: bool) -> bytes:
     """Small blocks, so that damage falls inside a frame of several."""
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True, **how).compressobj()
-    parts = [
-        compressor.compress(data[n : n + 700]) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-        for n in range(0, len(data), 700)
-    ]
+    parts = [compressor.compress(data[n : n + 700]) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for n in range(0, len(data), 700)]
     return b"".join(parts) + compressor.flush()
 
 

@@ -209,10 +209,7 @@ def test_a_saved_dataset_gives_the_arrow_files_that_its_state_lists(tmp_path: Pa
         "train/data-00002-of-00003.arrow",
     ]
     texts = [
-        t
-        for item in found.files[1:]
-        for b in read_rows(Source.from_path(item.path), options=ReaderOptions())
-        for t in b.texts.to_pylist()
+        t for item in found.files[1:] for b in read_rows(Source.from_path(item.path), options=ReaderOptions()) for t in b.texts.to_pylist()
     ]
     assert texts == rows["text"]
     assert str(tmp_path / "d" / "train" / "cache-123.arrow") in found.skipped
@@ -254,8 +251,6 @@ def test_the_digest_of_a_file_that_is_gone_is_a_data_error(tmp_path: Path) -> No
 
 def test_options_enter_the_run_digest_without_what_changes_no_row() -> None:
     plain = ReaderOptions()
-    assert canonical_json(plain.to_json()) == (
-        b'{"id_field":"id","source":null,"source_field":"source","text_field":"text","version":"1"}'
-    )
+    assert canonical_json(plain.to_json()) == (b'{"id_field":"id","source":null,"source_field":"source","text_field":"text","version":"1"}')
     # With one source for every row, the field that would have named it is not read.
     assert ReaderOptions(source="web").to_json() == ReaderOptions(source="web", source_field="other").to_json()

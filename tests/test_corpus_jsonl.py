@@ -163,9 +163,7 @@ keys = st.sampled_from(["text", "id", "source", "x", "nested"])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6)
 json_lines = st.dictionaries(keys, values).map(lambda d: json.dumps(d).encode())
-raw_lines = (
-    st.binary(max_size=20) | json_lines | json_lines.flatmap(lambda line: st.integers(0, len(line)).map(lambda n: line[:n]))
-)
+raw_lines = st.binary(max_size=20) | json_lines | json_lines.flatmap(lambda line: st.integers(0, len(line)).map(lambda n: line[:n]))
 
 
 @settings(max_examples=300, deadline=None)

@@ -220,9 +220,7 @@ def test_every_document_of_a_large_bucket_meets_a_leader_or_leads():
 def test_what_the_budget_does_not_reach_is_named():
     apart = {n: {2 * n, 2 * n + 1} for n in range(100)}
     ((numbers, place, bucket),) = group_of(apart, [list(range(100))])
-    led = lead(
-        numbers, (place, bucket), order=np.arange(100), survives=np.ones(100, bool), sets=table(apart), threshold=LOW, budget=1
-    )
+    led = lead(numbers, (place, bucket), order=np.arange(100), survives=np.ones(100, bool), sets=table(apart), threshold=LOW, budget=1)
     assert 0 < len(led.unreached) < 100
     assert max(set(range(100)) - set(led.unreached.tolist())) < min(led.unreached.tolist())
 

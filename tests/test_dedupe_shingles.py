@@ -44,9 +44,7 @@ def test_a_text_shorter_than_a_shingle_is_one_shingle_and_one_without_a_token_no
 
 
 def test_digits_and_diacritics_are_not_folded():
-    one, two, three = sets(
-        ["call 555 1234 now please ok", "call 555 1235 now please ok", "càll 555 1234 now please ok"], ShingleOptions()
-    )
+    one, two, three = sets(["call 555 1234 now please ok", "call 555 1235 now please ok", "càll 555 1234 now please ok"], ShingleOptions())
     assert one != two
     assert one != three
 

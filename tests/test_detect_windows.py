@@ -51,9 +51,7 @@ def test_windows_hold_every_word_once_in_order_and_no_more_than_asked(text, word
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.one_of(st.none(), st.text(max_size=200)), max_size=8), st.integers(1, 3), st.sampled_from(["words", "paragraphs"])
-)
+@given(st.lists(st.one_of(st.none(), st.text(max_size=200)), max_size=8), st.integers(1, 3), st.sampled_from(["words", "paragraphs"]))
 @example(["a\n\nb", None, ""], 1, "paragraphs")
 def test_a_cut_never_falls_inside_a_character_and_loses_nothing_but_white_space(texts, words, split):
     column = text_bytes(pa.array(texts, pa.string()))
@@ -134,9 +132,7 @@ def test_windows_do_not_depend_on_how_arrow_holds_the_column(form):
 
 
 def test_bytes_under_a_null_are_no_text():
-    under = pa.Array.from_buffers(
-        pa.string(), 2, [pa.py_buffer(b"\x02"), pa.py_buffer(np.array([0, 3, 6], "i4")), pa.py_buffer(b"hidshw")]
-    )
+    under = pa.Array.from_buffers(pa.string(), 2, [pa.py_buffer(b"\x02"), pa.py_buffer(np.array([0, 3, 6], "i4")), pa.py_buffer(b"hidshw")])
     column = text_bytes(under)
     assert cut_windows(column, WindowRule()).document.tolist() == [1]
 

@@ -70,9 +70,7 @@ def test_an_executor_that_is_killed_in_the_middle_changes_nothing(
     assert "Lost executor" in cluster.log("job-server")
 
 
-def test_a_run_whose_driver_is_killed_is_finished_by_commit(
-    cluster: Engine, corpus: Path, one_process: Result, tmp_path: Path
-) -> None:
+def test_a_run_whose_driver_is_killed_is_finished_by_commit(cluster: Engine, corpus: Path, one_process: Result, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     driver = _driver(cluster, ledger, corpus)
     wait_for("a first pack", lambda: records(ledger, "packs/*.json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 
 from forebear.pipelines.options import beam_options
 from forebear.schemas.errors import UsageError
@@ -43,3 +43,17 @@ def test_other_runners_take_their_options_as_they_are() -> None:
     assert options.view_as(StandardOptions).runner == "SparkRunner"
     assert options.get_all_options()["spark_master_url"] == "spark://host:7077"
     assert options.view_as(DirectOptions).direct_num_workers == 1
+
+
+KEPT = {
+    "Spark keeps its Python workers from stage to stage": ("SparkRunner", (), 600_000),
+    "what a user says of it wins": ("SparkRunner", ("--environment_cache_millis=5",), 5),
+    "Dataflow's are its own matter": ("DataflowRunner", (), 0),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_python_workers(case: str) -> None:
+    runner, extra, milliseconds = KEPT[case]
+    options = beam_options(runner=runner, workers=1, extra=extra).view_as(PortableOptions)
+    assert options.environment_cache_millis == milliseconds

@@ -100,7 +100,11 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path)}
     script = [sys.executable, str(Path(__file__).parent.parent / "infra" / "engines.py"), "--cache", str(tmp_path / "cache")]
     done = subprocess.run(
-        [*script, "start", "flink", "--state", str(tmp_path / "state")], capture_output=True, text=True, env=environment, check=False
+        [*script, "start", "flink", "--state", str(tmp_path / "state")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 2
     assert "java and mvn" in done.stderr

@@ -142,6 +142,23 @@ def test_nothing_is_appended_after_a_hole(tmp_path: Path) -> None:
         ledger.append(entry(ledger, "new"))
 
 
+def test_a_listing_that_misses_an_earlier_entry_makes_no_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listings are no snapshots: one may show what was written after it began and not what was written before that."""
+    _, ledger = damaged(tmp_path)
+    whole = Store.list
+    monkeypatch.setattr(Store, "list", lambda self, prefix: [one for one in whole(self, prefix) if not one[0].endswith("001")])
+    assert len(ledger.entries()) == 3
+    assert verify(ledger).findings == ()
+
+
+def test_an_entry_of_a_huge_number_costs_no_more_than_a_message(tmp_path: Path) -> None:
+    path, ledger = damaged(tmp_path)
+    (path / "entries" / ("9" * 12)).write_bytes(b"x")
+    with pytest.raises(IntegrityError, match="there are later ones"):
+        ledger.entries()
+    assert "entry_missing" in {one.kind for one in verify(ledger).findings}
+
+
 def test_nothing_is_appended_when_the_last_entry_is_gone(tmp_path: Path) -> None:
     path, ledger = damaged(tmp_path)
     (path / "entries" / f"{2:012}").unlink()

@@ -32,15 +32,11 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def shard_rows(count: int) -> list[dict[str, Any]]:
-    return [
-        row(SHARD, n, document=bytes([n]) * 32 if n % 3 else None, action="drop" if n % 5 == 0 else "keep") for n in range(count)
-    ]
+    return [row(SHARD, n, document=bytes([n]) * 32 if n % 3 else None, action="drop" if n % 5 == 0 else "keep") for n in range(count)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, 31, 32, 33])
-def test_however_a_log_is_cut_at_aligned_ranges_the_roots_are_those_of_the_whole(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_however_a_log_is_cut_at_aligned_ranges_the_roots_are_those_of_the_whole(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = shard_rows(count)
     whole = table(rows)
     expected = merkle_root(row_leaves(whole)) if rows else EMPTY_ROOT

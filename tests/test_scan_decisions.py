@@ -38,9 +38,7 @@ def corpus_of(texts: list[str], *, seed: int = 3) -> list[dict]:
             documents.append({"id": f"case-{n}", "source": "made", "text": text.upper().replace(" ", "  ")})
     for n in range(10):
         words = [f"w{n}x{k}" for k in range(224)]
-        documents += [
-            {"id": f"chain-{n}-{k}", "source": "made", "text": " ".join(words[12 * k : 12 * k + 200])} for k in range(3)
-        ]
+        documents += [{"id": f"chain-{n}-{k}", "source": "made", "text": " ".join(words[12 * k : 12 * k + 200])} for k in range(3)]
     draw.shuffle(documents)
     return documents
 

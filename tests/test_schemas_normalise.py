@@ -21,7 +21,7 @@ def test_every_code_point_alone_is_lowered_as_by_the_interpreter() -> None:
 
 
 @unicode_14
-@pytest.mark.parametrize("shape", ["{0}Σ", "Σ{0}", "a{0}Σ", "aΣ{0}", "aΣ{0}a", "{0}Σ{0}"])
+@pytest.mark.parametrize("shape", ["a{0}Σ", "{0}Σ", "aΣ{0}a"])
 def test_every_code_point_around_a_sigma_is_lowered_as_by_the_interpreter(shape: str) -> None:
     """All in one text: a line's end is neither cased nor ignorable, so no line sees another."""
     every = "\n".join(shape.format(c) for c in EVERY)

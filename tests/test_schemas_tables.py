@@ -29,9 +29,7 @@ def log(count: int) -> pa.Table:
             "bytes": rng.randrange(5000),
             "action": "keep" if n % 5 else "drop",
             "reasons": [] if n % 5 else ["toxic"],
-            "evidence": [
-                {"detector": judge, "label": "toxic", "score": rng.randrange(1024), "start": 0, "stop": 9, "item": None}
-            ],
+            "evidence": [{"detector": judge, "label": "toxic", "score": rng.randrange(1024), "start": 0, "stop": 9, "item": None}],
         }
         for n in range(count)
     ]

@@ -88,9 +88,7 @@ NUMBERS = {
     "policy digest": lambda: sha256(block("json policy").encode()),
     "leaf 0 of the run (scope)": lambda: leaf(block("json scope").encode()),
     "leaf 1 of the run (the shard)": lambda: leaf(shard_leaf_data(numbers()["part root (`log_digest`)"])),
-    "run digest": lambda: root(
-        [bytes.fromhex(numbers()[f"leaf {n} of the run ({what})"]) for n, what in ((0, "scope"), (1, "the shard"))]
-    ),
+    "run digest": lambda: root([bytes.fromhex(numbers()[f"leaf {n} of the run ({what})"]) for n, what in ((0, "scope"), (1, "the shard"))]),
 }
 
 
@@ -201,9 +199,7 @@ def log(tmp_path_factory):
             Document("", {"zeta": 1}, source="", source_id=""),
             Document("a third", {"zeta": 900}),
         ],
-        "b": [
-            Document("q", {"zeta": 1000, "toxicity": 10}, reasons=("near_duplicate",), keeper=("a", 2), shared=(9, 10), action="drop")
-        ],
+        "b": [Document("q", {"zeta": 1000, "toxicity": 10}, reasons=("near_duplicate",), keeper=("a", 2), shared=(9, 10), action="drop")],
         "c": [Document(f"row {n}", {"toxicity": n}) for n in range(70)],
     }
     return make_ledger(tmp_path_factory.mktemp("log") / "ledger", shards=shards, detectors=detectors, packs=2)

@@ -85,6 +85,7 @@ def test_the_lower_case_table_is_unicode_14s():
 
 
 CASED_POINTS, IGNORABLE = set(points(CASED)), set(points(CASE_IGNORABLE))
+LOWER = {int(a, 16): chr(int(b, 16)) for a, b in map(str.split, LINES["lower case, those that change, without U+0130"]())}
 
 
 def lower(text: str) -> str:
@@ -99,7 +100,7 @@ def _lower(text: str, at: int) -> str:
         before = next((ord(one) for one in reversed(text[:at]) if ord(one) not in IGNORABLE), None)
         after = next((ord(one) for one in text[at + 1 :] if ord(one) not in IGNORABLE), None)
         return "\u03c2" if before in CASED_POINTS and after not in CASED_POINTS else "\u03c3"
-    return text[at].lower()
+    return LOWER.get(point, text[at])
 
 
 def tokens(text: str) -> tuple[list[str], bool]:
@@ -213,7 +214,16 @@ def test_permutations_are_those_of_a_plain_mersenne_twister(seed):
     assert (permutations(400, seed) == np.array(draw(400, seed), dtype="u4")).all()
 
 
-AWKWARD = [TEXT, SPACELESS_TEXT, "İstanbul ΟΔΥΣΣΕΥΣ ʰΣ aΣʰb a.Σ", "one", "日本 and more words than that", "日本語 ab", "a\u2003b\x85c\x1cd", *MULTILINGUAL]
+AWKWARD = [
+    TEXT,
+    SPACELESS_TEXT,
+    "İstanbul ΟΔΥΣΣΕΥΣ ʰΣ aΣʰb a.Σ",
+    "one",
+    "日本 and more words than that",
+    "日本語 ab",
+    "a\u2003b\x85c\x1cd",
+    *MULTILINGUAL,
+]
 
 
 @pytest.mark.parametrize("options", [SignatureOptions(), SignatureOptions(ngram=2, characters=3, bands=3, rows=5, seed=9)])
@@ -222,7 +232,9 @@ def test_the_kernel_gives_the_shingles_signatures_and_bands_of_the_rules(options
     bounds, values = shingle_sets(column, options.shingles)
     found = [values[bounds[k] : bounds[k + 1]].tolist() for k in range(len(AWKWARD))]
     assert found == [sorted(set(shingles(text, options.ngram, options.characters))) for text in AWKWARD]
-    signed = [signature(text, options) for text in AWKWARD]
+    signable = [text for text in AWKWARD if shingles(text)]
+    column = pa.array(signable, pa.large_string())
+    signed = [signature(text, options) for text in signable]
     assert signatures(column, options).tolist() == signed
     assert sketch(column, options).bands.tolist() == [band_hashes(one, options) for one in signed]
 
@@ -282,7 +294,9 @@ def test_the_scripts_that_weigh_more_are_spec_s():
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sampled_from(["a ", "bc", "日本語", "ก", "\n", "\n\n", " \n\t\n", "\u2029", "x" * 70, "é" * 33, "\u3000", "𠀀"]), max_size=25),
+    st.lists(
+        st.sampled_from(["a ", "bc", "日本語", "ก", "\n", "\n\n", " \n\t\n", "\u2029", "x" * 70, "é" * 33, "\u3000", "𠀀"]), max_size=25
+    ),
     st.integers(1, 4),
     st.sampled_from(["words", "paragraphs"]),
 )

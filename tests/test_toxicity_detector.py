@@ -30,9 +30,7 @@ WORDS = ["red", "green", "blue", "straße", "naïve", "ёлка", "a", "b", "the
 
 ABUSE = {
     "open abuse": "you are a stupid fucking idiot, shut the fuck up you worthless piece of shit",
-    "open abuse with hate": (
-        "you are a stupid fucking idiot and everyone hates you, shut the fuck up you worthless piece of shit"
-    ),
+    "open abuse with hate": ("you are a stupid fucking idiot and everyone hates you, shut the fuck up you worthless piece of shit"),
     "in capitals": "YOU ARE A STUPID FUCKING IDIOT!!! SHUT THE FUCK UP, YOU WORTHLESS PIECE OF SHIT!!!",
 }
 PLAIN = {
@@ -45,9 +43,7 @@ PLAIN = {
 def train(path, *, loss="softmax", quantize=False, supervised=True, **how):
     """A small classifier on random words."""
     rng = random.Random(7)
-    lines = [
-        f"__label__{'toxic' if n % 2 else 'clean'} {' '.join(rng.choices(WORDS[n % 2 :: 2] + WORDS, k=9))}" for n in range(1500)
-    ]
+    lines = [f"__label__{'toxic' if n % 2 else 'clean'} {' '.join(rng.choices(WORDS[n % 2 :: 2] + WORDS, k=9))}" for n in range(1500)]
     source = path.with_suffix(".txt")
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     common = {"thread": 1, "verbose": 0, "minCount": 1, "dim": 8}

@@ -64,9 +64,7 @@ def write_model(path, *, labels=2, loss="softmax", seed=7, **settings):
         lines.append(f"__label__{LABELS[label]} {' '.join(words)}")
     source = path.with_suffix(".txt")
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    model = fasttext.train_supervised(
-        str(source), loss=loss, epoch=8, lr=0.8, thread=1, seed=seed, verbose=0, minCount=1, **settings
-    )
+    model = fasttext.train_supervised(str(source), loss=loss, epoch=8, lr=0.8, thread=1, seed=seed, verbose=0, minCount=1, **settings)
     model.save_model(str(path))
     return path
 
@@ -179,9 +177,7 @@ def test_rows_hold_each_features_share_of_the_logit(models):
     file, fused = read_fasttext(path), fuse(read_fasttext(path), ["toxic"])
     library = fasttext.load_model(path)
     assert [word.decode() for word in file.words] == library.get_words()
-    meant = library.get_input_matrix().astype("f8") @ (library.get_output_matrix()[1:] - library.get_output_matrix()[0]).T.astype(
-        "f8"
-    )
+    meant = library.get_input_matrix().astype("f8") @ (library.get_output_matrix()[1:] - library.get_output_matrix()[0]).T.astype("f8")
     assert np.abs(fused.rows.reshape(meant.shape) / 2.0**fused.bits - meant).max() < 1e-5
 
 

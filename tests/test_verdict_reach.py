@@ -11,7 +11,7 @@ from reference_verdicts import Case, Row, Run, reference
 from verdict_worlds import graph_of, graph_world
 
 from forebear.tracer.audit.family import Families
-from forebear.tracer.audit.recall import reach
+from forebear.tracer.audit.reach import Sources, reach
 from forebear.tracer.audit.rows import segments_of
 from forebear.tracer.lineage.graph import Graph
 
@@ -31,7 +31,7 @@ def test_a_shard_reaches_the_models_whose_trace_finds_its_rows_bad(rng: random.R
             verdict = reference(_all_bad(case, shard), name)["verdict"]
             if verdict not in ("unknown", "cleared", "not_exposed"):
                 expected[name] = verdict
-    found = reach(graph, Families(graph), _hits(graph, shard), narrowed=lambda dataset, edge: _used(graph, shard, dataset, edge))
+    found = reach(graph, Families(graph), Sources(_hits(graph, shard)), narrowed=lambda dataset, edge: _used(graph, shard, dataset, edge))
     assert {one.model.name: one.to_json()["verdict"] for one in found} == expected
     for one in found:
         assert not one.path or (one.path[0].child, len({step.child for step in one.path})) == (one.model.id, len(one.path))

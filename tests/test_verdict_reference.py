@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import random
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_verdicts import reference
 from verdict_worlds import engine, evidence_world, graph_world, read_engine
+
+from forebear.schemas.enums import Verdict
 
 WORLDS = int(os.environ.get("FOREBEAR_WORLDS", "300"))
 many = settings(max_examples=WORLDS, deadline=None, suppress_health_check=list(HealthCheck))
@@ -45,11 +46,10 @@ def test_another_threshold_is_judged_from_logged_scores(rng: random.Random, thre
     assert read_engine(graph, walker, "m0") == reference(case, "m0", threshold=threshold)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_worlds_are_not_trivial(seed: int) -> None:
-    """Over some hundred worlds every verdict occurs, so that agreement means something."""
+def test_over_some_hundred_random_worlds_every_verdict_occurs() -> None:
+    """So that agreement means something."""
     seen = set()
-    for n in range(200):
-        _, case, _ = graph_world(random.Random(seed * 1000 + n))
+    for seed in range(400):
+        _, case, _ = graph_world(random.Random(seed))
         seen.add(reference(case, "m0")["verdict"])
-    assert len(seen) == 8
+    assert seen == {one.value for one in Verdict}

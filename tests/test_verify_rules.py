@@ -23,8 +23,9 @@ from forebear.schemas.errors import UsageError
 from forebear.schemas.records import Entry, Head, ObjectRef, RunManifest
 from forebear.schemas.tables import BANDS, CLEANED, FLAGGED, LOG, SHARDS, parquet_bytes
 from forebear.tracer.ledger.findings import Findings
+from forebear.tracer.ledger.heads import check_head, check_since
 from forebear.tracer.ledger.ledger import Ledger
-from forebear.tracer.ledger.verify import VerifyReport, check_head, check_since, verify
+from forebear.tracer.ledger.verify import VerifyReport, verify
 
 TEXT = "one two three four five six seven"
 
@@ -40,9 +41,7 @@ def with_manifest(ledger: Ledger, change: Callable[[dict[str, Any]], None], mani
     ledger.append(Entry(EntryKind.RUN, ledger.put_object(canonical_json(value)), TIME))
 
 
-def with_table(
-    world: World, field: str, change: Callable[[pa.Table], pa.Table], schema: pa.Schema, *, at: int | None = None
-) -> None:
+def with_table(world: World, field: str, change: Callable[[pa.Table], pa.Table], schema: pa.Schema, *, at: int | None = None) -> None:
     """Append a run one of whose tables was changed and stored under its right digest."""
     ref = getattr(world.manifest, field)
     ref = ref if at is None else ref[at]
@@ -253,6 +252,28 @@ def test_a_ledger_of_a_first_scan_that_was_killed_is_sound_and_empty(tmp_path: P
     assert report.head == Head(0, merkle_root([])).to_json()
 
 
+def test_a_ledger_that_grows_while_it_is_verified_looks_sound(tmp_path: Path) -> None:
+    """A writer commits between any two looks at the store."""
+    for level in ("quick", "full"):
+        world = make_ledger(tmp_path / level)
+        report = verify(Ledger(Growing(world.ledger)), level=level)
+        assert report.findings == ()
+        assert len(world.ledger.entries()) > 3
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_hole_between_entries_is_named(tmp_path: Path, gone: int) -> None:
+    world = make_ledger(tmp_path / "l")
+    add_record(world.ledger, {"n": 1})
+    add_record(world.ledger, {"n": 2})
+    before = [leaf_hash(data) for _, data, _ in world.ledger.entries()[:gone]]
+    (tmp_path / "l" / "entries" / f"{gone:012}").unlink()
+    report = verify(Ledger.open(tmp_path / "l"))
+    assert {"entry_missing", "head_beyond_entries"} == kinds(report)
+    assert report.findings[0].object == f"entries/{gone:012}"
+    assert report.head == Head(gone, merkle_root(before)).to_json()
+
+
 ENTRIES = [b"a", b"b", b"c"]
 
 
@@ -330,9 +351,7 @@ def test_levels_say_what_they_looked_at(tmp_path: Path) -> None:
     assert seen[-1] == (len(every), len(every))
 
 
-@pytest.mark.parametrize(
-    ("level", "sample"), [("fast", None), ("sample", None), ("sample", (0, 3)), ("sample", (4, 3)), ("full", (1, 2))]
-)
+@pytest.mark.parametrize(("level", "sample"), [("fast", None), ("sample", None), ("sample", (0, 3)), ("sample", (4, 3)), ("full", (1, 2))])
 def test_a_level_that_cannot_be_is_wrong_use(tmp_path: Path, level: str, sample: tuple[int, int] | None) -> None:
     with pytest.raises(UsageError):
         verify(make_ledger(tmp_path / "l").ledger, level=level, sample=sample)
@@ -387,6 +406,18 @@ def test_no_manifest_makes_verification_fail(hostile: tuple[World, dict[str, Any
     assert report.to_json()["schema"] == "forebear/verify/1"
     if value != sound:
         json.dumps(report.to_json())
+
+
+class Growing:
+    """The store of a ledger to which another writer adds a record before every look."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._store, self._n = ledger, ledger.store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        self._n += 1
+        add_record(self._ledger, {"n": self._n})
+        return getattr(self._store, name)
 
 
 class Overlay:

@@ -112,11 +112,11 @@ def graph_world(rng: random.Random) -> tuple[MemoryLedger, ref.Case, dict[str, A
     models, datasets = [f"m{n}" for n in range(rng.randint(2, 6))], [f"d{n}" for n in range(rng.randint(1, 5))]
     for kind, nodes in (("model", models), ("dataset", datasets)):
         for node in nodes:
-            if rng.random() < 0.93 or node == "m0":
-                case.recorded[kind, node] = "closed" if rng.random() < 0.85 else "open"
+            if rng.random() < 0.96 or node == "m0":
+                case.recorded[kind, node] = "closed" if rng.random() < 0.93 else "open"
     for one in datasets:
-        if ("dataset", one) in case.recorded and rng.random() < 0.7:
-            picked = [rng.choices(names, [3, 5, 2, 1])[0] for _ in range(rng.randint(1, 2))]
+        if ("dataset", one) in case.recorded and rng.random() < 0.8:
+            picked = [rng.choices(names, [5, 5, 1, 0.4])[0] for _ in range(rng.randint(1, 2))]
             case.lists[one] = [(shard, _range(rng, case, shard)) for shard in picked]
     _relate(rng, case, models, datasets)
     return ledger, case, record_of(case)
@@ -132,12 +132,10 @@ def _range(rng: random.Random, case: ref.Case, shard: str) -> tuple[int, int] | 
 
 def _relate(rng: random.Random, case: ref.Case, models: list[str], datasets: list[str]) -> None:
     edges: dict[Any, ref.Edge] = {}
-    for _ in range(rng.randint(2, 12)):
+    for _ in range(rng.randint(3, 16)):
         kind = rng.choice(["trained_on", "trained_on", "model", "made", "reworded", "dataset"])
-        child, grade = (
-            rng.choice(models),
-            rng.choice(["declared", "declared", "logged", "signed", "weight_verified", "contradicted"]),
-        )
+        child = "m0" if rng.random() < 0.3 else rng.choice(models)
+        grade = rng.choice(["declared"] * 4 + ["logged", "logged", "signed", "weight_verified", "contradicted"])
         other = rng.choice(datasets)
         if kind == "trained_on":
             stage, epochs = rng.choice([None, "pretrain", "sft"]), rng.choice([None, 1.0, 0.5, 2.0])
@@ -192,9 +190,7 @@ def evidence_world(rng: random.Random) -> tuple[MemoryLedger, ref.Case, dict[str
                 if shard_digest(kept) not in {shard_digest(one) for one in known.values()}:
                     known[f"{name}+{len(known)}"] = kept
         del world
-    shards = sorted({shard for run in case.runs for shard in (*run.logs, *(one for one, _ in run.wrote))}) or [
-        sha256_name(b"nothing")
-    ]
+    shards = sorted({shard for run in case.runs for shard in (*run.logs, *(one for one, _ in run.wrote))}) or [sha256_name(b"nothing")]
     case.recorded["model", "m0"] = "closed"
     for n in range(4):
         one = f"d{n}"
@@ -321,9 +317,7 @@ def graph_of(case: ref.Case, record: dict[str, Any]) -> Graph:
     return build_graph([(0, type(document).from_bytes(document.to_bytes()))])
 
 
-def engine(
-    ledger: MemoryLedger, case: ref.Case, record: dict[str, Any], *, threshold: float | None = None
-) -> tuple[Graph, Walker]:
+def engine(ledger: MemoryLedger, case: ref.Case, record: dict[str, Any], *, threshold: float | None = None) -> tuple[Graph, Walker]:
     """The engine over a case."""
     graph = graph_of(case, record)
     asked = ask(ledger.runs, threshold=threshold)

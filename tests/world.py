@@ -218,9 +218,7 @@ def add_run(
         finished=time,
         environment={"runner": "none"},
     )
-    listed = [
-        (digest_name(row["shard"]), row["source"], row["rows"], digest_name(row["log_digest"])) for row in table.to_pylist()
-    ]
+    listed = [(digest_name(row["shard"]), row["source"], row["rows"], digest_name(row["log_digest"])) for row in table.to_pylist()]
     digest = digest_name(merkle_root(run_digest_leaves(scope=run_scope(draft), shards=listed)))
     final = replace(draft, **{"run_digest": digest, **(manifest or {})})
     run = ledger.put_object(final.to_bytes())
@@ -356,9 +354,7 @@ def _shards_table(
                 "format": "jsonl",
                 "paths": [f"{name}.jsonl"],
                 "log": places,
-                "bands": [
-                    {"pack": bands[name][0], "offset": bands[name][1], "first_row": 0, "rows": place["rows"]} for place in places
-                ],
+                "bands": [{"pack": bands[name][0], "offset": bands[name][1], "first_row": 0, "rows": place["rows"]} for place in places],
             }
         )
     return pa.Table.from_pylist(rows, schema=SHARDS)

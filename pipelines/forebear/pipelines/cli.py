@@ -39,7 +39,9 @@ def main() -> None:
 
 @app.command()
 def scan(
-    inputs: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs or URLs.", metavar="INPUT...")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, globs, URLs, or hf:NAME@REVISION.", metavar="INPUT...")
+    ] = None,
     lists: Annotated[list[str] | None, typer.Option("--inputs", help="File of one input per line, with an expected digest.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy (TOML); see `forebear policy`.")] = None,
     text_field: Annotated[str, typer.Option(help="Column of the text.")] = "text",
@@ -51,7 +53,9 @@ def scan(
     runner: Annotated[str | None, typer.Option(help="A Beam runner; default: this machine.")] = None,
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     work_dir: Annotated[str | None, typer.Option(help="Where intermediate blocks go; default: in the ledger.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="An earlier run: what it kept precedes all of this one.", metavar="RUN")] = None,
     max_errored: Annotated[float, typer.Option(help="Do not commit if a larger share of rows errored.")] = 1.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say rows, cost, time and disk from a sample; write nothing.")] = False,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,7 +69,8 @@ def scan(
     request = ScanRequest(
         inputs=tuple(inputs or ()), lists=tuple(lists or ()), policy=policy, toxicity_model=toxicity_model,
         fields=(text_field, id_field, source_field), source=source, clean=clean, runner=runner, workers=workers,
-        work_dir=work_dir, max_errored=max_errored, beam=tuple(_beam_arguments),
+        work_dir=work_dir, max_errored=max_errored, against=tuple(against or ()), dry_run=dry_run,
+        beam=tuple(_beam_arguments),
     )  # fmt: skip
     raise typer.Exit(scan_command(request, ledger_url(ledger), as_json=as_json, began=_BEGAN))
 
@@ -78,13 +83,29 @@ def commit(
 ) -> None:
     """Finish a run whose driver died after its workers were done."""
     _need_pipelines()
+    from forebear.pipelines.command import scan_exit_code
     from forebear.tracer.ledger.ledger import Ledger
     from forebear.tracer.scan.commit import commit_job
 
     done = commit_job(Ledger.open(ledger_url(ledger)), job, clock=lambda: datetime.now(UTC))
     answer = {"schema": "forebear/commit/1", "run": done.run, "run_digest": done.manifest.run_digest, "head": done.head.to_json()}
     _say(answer if as_json else f"committed {done.run}")
-    raise typer.Exit(1 if done.manifest.rows["errored"] or done.manifest.incomplete else 0)
+    raise typer.Exit(scan_exit_code(done.manifest))
+
+
+@app.command()
+def pairs(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="A run's digest, or a prefix of it.")],
+    count: Annotated[int, typer.Option(help="How many pairs.", min=1)] = 10,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Removed near-duplicates beside their keepers, read from the sources."""
+    _need_pipelines()
+    from forebear.pipelines.pairs import show_pairs
+    from forebear.tracer.ledger.ledger import Ledger
+
+    raise typer.Exit(show_pairs(Ledger.open(ledger_url(ledger)), run_name, count=count, as_json=as_json))
 
 
 @app.command()
@@ -100,8 +121,9 @@ def demo(
 
 def _need_pipelines() -> None:
     """Beam, the kernels and the classifier, or an error that says how to get them."""
+    # Before Beam is imported: it warns of what nobody here needs, and logs a traceback of every failure that we tell in one message.
     for name in ("", "apache_beam"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # before Beam is imported: it warns of what nobody here needs
+        logging.getLogger(name).setLevel(logging.ERROR if "--debug" in sys.argv else logging.CRITICAL + 1)
     try:
         import apache_beam
         import fasttext

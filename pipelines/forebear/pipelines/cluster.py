@@ -15,6 +15,7 @@ from forebear.tracer.dedupe.clusters import Copies
 from forebear.tracer.dedupe.pairs import Buckets, Candidates
 from forebear.tracer.dedupe.similarity import Edges
 from forebear.tracer.scan import near
+from forebear.tracer.scan.against import earlier_reader
 from forebear.tracer.scan.copies import find_copies
 from forebear.tracer.scan.packs import Pack, Rosters, split_numbers
 from forebear.tracer.scan.plan import Plan
@@ -24,6 +25,12 @@ __all__ = ["FindCandidates", "FindCopies", "Measure", "PlanMeasures", "ReadAgain
 
 PARTITION_BYTES = 96 << 20
 """A partition of the band tables is chosen to be about this large in memory."""
+
+PARTITIONS = "partitions.json"
+"""The job's record of how many partitions there are."""
+
+HOT = "hot.json"
+"""The job's record of large buckets, for its progress."""
 
 _ENTRY_BYTES = 36  # hash, number and size of a band entry, and the order that sorts them
 
@@ -44,6 +51,7 @@ class SplitWork(Step):
         found = [Pack.from_json(text) for text in packs]
         entries = sum(pack.bands.rows for pack in found if pack.bands is not None)
         count = max(self.workers, -(-entries * _ENTRY_BYTES // PARTITION_BYTES))
+        self.job.put_json(PARTITIONS, {"partitions": count})
         for n, span in enumerate(hash_ranges(count)):
             yield n, f"{span.first}-{span.last}"
 
@@ -104,13 +112,14 @@ class PlanMeasures(Step):
         for n in np.unique(pack).tolist():
             yield "read", (rosters.packs[n].name, arrays_block(position=position[pack == n]))
         number = 0
-        for left, right in near.pair_chunks(found):
+        for left, right in near.pair_chunks(found, rosters):
             yield "measure", (f"{number:08d}", arrays_block(left=left, right=right))
             number += 1
         for documents, place, bucket in near.groups(found):
             yield "measure", (f"{number:08d}", arrays_block(document=documents[place], bucket=bucket))
             number += 1
         sizes = np.diff(found.large.bounds)
+        self.job.put_json(HOT, {"buckets": len(sizes), "largest": int(sizes.max(initial=0))})
         yield "buckets", ("", arrays_block(hash=found.large.hashes, documents=sizes))
 
 
@@ -121,7 +130,10 @@ class ReadAgain(Step):
         name, blocks = element
         pack = next(pack for pack in map(Pack.from_json, packs) if pack.name == name)
         (positions,) = block_arrays(list(blocks), ("position",))
-        yield name, near.read_again(pack, positions.astype("i8"), self.plan, work=self.work)
+        reader, roster = self.plan.reader, None
+        if pack.earlier:
+            reader, roster = earlier_reader(pack.earlier, self.ledger), Rosters([pack], self.work).roster(0)
+        yield name, near.read_again(pack, positions.astype("i8"), reader, plan=self.plan, work=self.work, roster=roster)
 
 
 class Measure(Step):

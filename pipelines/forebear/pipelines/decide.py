@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from forebear.pipelines.cluster import open_rosters, read_copies, read_measured
+from forebear.pipelines.cluster import PARTITIONS, open_rosters, read_copies, read_measured
 from forebear.pipelines.steps import Step
 from forebear.schemas.digests import digest_name
 from forebear.tracer.scan.decide import decide_run, verified
@@ -36,9 +36,10 @@ class Decide(Step):
             yield rosters.packs[n].name, ("decision", _ipc(table))
         hashes, sizes = block_arrays(list(buckets), ("hash", "documents"))
         record = {
-            "packs": [pack.to_json() for pack in rosters.packs],
+            "packs": [pack.to_json() for pack in rosters.packs[: rosters.own]],
             "unopened": sorted((json.loads(one) for one in unopened), key=lambda one: str(one["path"])),
             "unmeasured": every.unmeasured,
+            "partitions": self.job.get_json(PARTITIONS)["partitions"] if self.plan.signature else 0,
             "overflow": _overflow(every.unreached, rosters),
             "large_buckets": [
                 {"hash": f"{hashed:016x}", "documents": int(size)}
@@ -53,7 +54,7 @@ def _overflow(unreached: U64, rosters: Rosters) -> list[dict[str, object]]:
     if not len(unreached):
         return []
     shard, row = rosters.rows(unreached)
-    document = rosters.gather(unreached, "document").astype(">u8")
+    document = rosters.gather(unreached, "document")[0].astype(">u8")
     named = [digest_name(words.tobytes()) for words in document]
     places = zip(named, shard.tolist(), row.tolist(), strict=True)
     found = [{"document": name, "shard": rosters.shard_digests[at], "row": number} for name, at, number in places]

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from forebear.pipelines.cluster import HOT, PARTITIONS
+from forebear.schemas.errors import ForebearError
 from forebear.tracer.scan.work import Work
 
 __all__ = ["watching"]
@@ -83,6 +85,7 @@ class _Counts:
     def __init__(self, job: Work) -> None:
         self._job, self._seen, self._began = job, set[str](), time.monotonic()
         self.rows = self.bytes = self.packs = self.logs = 0
+        self.comparing = ""
 
     @property
     def rate(self) -> float:
@@ -92,7 +95,7 @@ class _Counts:
     def stage(self) -> str:
         if self.logs:
             return f"logging {self.logs}/{self.packs}"
-        return "comparing" if "plan" in self._seen else "reading and scoring"
+        return self.comparing or "reading and scoring"
 
     def look(self) -> None:
         """Read the records that are new."""
@@ -105,10 +108,19 @@ class _Counts:
                     self.rows += sum(span["rows"] for span in pack["spans"])
                     self.bytes += sum(shard["bytes"] for shard in pack["used"] if shard["digest"] in pack["ends"])
             self.logs = len(self._job.names("logs"))
-        except (OSError, KeyError, ValueError):
+            if not self.logs:
+                self.comparing = self._comparing()
+        except (OSError, KeyError, ValueError, ForebearError):
             return  # a record being written; the next look sees it
+
+    def _comparing(self) -> str:
+        if not self._job.has(PARTITIONS):
+            return ""
+        hot = self._job.get_json(HOT) if self._job.has(HOT) else {"buckets": 0}
+        tail = f", {hot['buckets']:,} large buckets, up to {hot['largest']:,} documents in one" if hot["buckets"] else ""
+        return f"comparing{tail}"
 
     def line(self, total: int) -> str:
         left = (total - self.bytes) / max(1, self.bytes) * (time.monotonic() - self._began)
-        tail = f", about {left:,.0f} s left" if self.bytes and not self.logs else ""
+        tail = f", about {left:,.0f} s left" if self.bytes and not self.logs and not self.comparing else ""
         return f"{self.stage}: {self.rows:,} rows, {self.rate:,.0f}/s, {self.bytes / total:.0%} of the bytes{tail}"

@@ -12,29 +12,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, PBegin, PCollection
 
+from forebear.pipelines.against import ListEarlier, OpenEarlier
 from forebear.pipelines.clean import CleanShard
 from forebear.pipelines.cluster import FindCandidates, FindCopies, Measure, PlanMeasures, ReadAgain, SplitWork
 from forebear.pipelines.decide import Decide
 from forebear.pipelines.log import LogPack
-from forebear.pipelines.options import step_memory
+from forebear.pipelines.options import LOCAL, step_memory
 from forebear.pipelines.read import NameShards, ReadInputs, put_inputs
 from forebear.pipelines.score import GatherEvidence
 from forebear.pipelines.steps import FAILURE
+from forebear.pipelines.worker import worker_processes
 from forebear.schemas.errors import ForebearError, UsageError
+from forebear.schemas.moments import utc_text
 from forebear.tracer.corpus.inputs import InputFile, ReaderOptions
 from forebear.tracer.dedupe.bands import curve
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.policy import Policy
+from forebear.tracer.scan.against import find_earlier
 from forebear.tracer.scan.commit import Committed, commit_job, job_name, job_work, plan_record
 from forebear.tracer.scan.evidence import reusable_packs
+from forebear.tracer.scan.jobs import clear_dead_jobs, this_process
 from forebear.tracer.scan.log import LogRef
-from forebear.tracer.scan.plan import Plan
+from forebear.tracer.scan.plan import Plan, signature_options
 from forebear.tracer.scan.work import Work
 
 __all__ = ["Scan", "ScanOptions", "launch_scan", "run_scan"]
@@ -115,10 +121,10 @@ class Scan(beam.PTransform[PBegin, PCollection[Any]]):
         )
         shards, unopened = files | "Read" >> NameShards(plan)
         packs = shards | _with_memory("Score", beam.ParDo(GatherEvidence(plan)).with_output_types(str), self.memory)
-        every = AsList(packs)
-        sides: list[Any] = [every, AsList(unopened)]
+        compared = (packs, self._earlier(root)) | "With earlier packs" >> beam.Flatten() if plan.against else packs
+        sides: list[Any] = [AsList(compared), AsList(unopened)]
         if plan.signature is not None:
-            copies, measured, buckets = packs | "Cluster" >> Cluster(plan, self.workers, self.memory)
+            copies, measured, buckets = compared | "Cluster" >> Cluster(plan, self.workers, self.memory)
             sides += [AsList(copies), AsList(measured), AsList(buckets)]
         decisions = (
             root.pipeline
@@ -135,9 +141,21 @@ class Scan(beam.PTransform[PBegin, PCollection[Any]]):
         if plan.clean is None:
             return kept
         cleaned: PCollection[Any] = (
-            kept | "Rows of a shard together" >> beam.GroupByKey() | "Clean" >> beam.ParDo(CleanShard(plan), every).with_output_types(str)
+            kept
+            | "Rows of a shard together" >> beam.GroupByKey()
+            | "Clean" >> beam.ParDo(CleanShard(plan), AsList(packs)).with_output_types(str)
         )
         return cleaned
+
+    def _earlier(self, root: PBegin) -> PCollection[str]:
+        """What the runs kept that this one is held against."""
+        return (
+            root.pipeline
+            | "Once for earlier runs" >> beam.Create([None], reshuffle=False)
+            | "List earlier packs" >> beam.ParDo(ListEarlier(self.plan)).with_output_types(tuple[int, str])
+            | "Deal out earlier packs" >> beam.GroupByKey()
+            | "Open earlier packs" >> beam.ParDo(OpenEarlier(self.plan)).with_output_types(str)
+        )
 
 
 def _with_memory(label: str, step: Any, memory: Mapping[str, str]) -> Any:
@@ -158,6 +176,7 @@ class ScanOptions:
     work: str | None = None
     workers: int = 1
     max_errored: float = 1.0
+    against: tuple[str, ...] = ()
     runner: str = "FnApiRunner"
 
 
@@ -203,11 +222,13 @@ def run_scan(
     records, work = job_work(plan.ledger, plan.job), plan.work
     if watch is not None:
         watch(records)
-    _run(plan, records, options=options, beam_options=beam_options)
-    _refuse_too_many_errors(records, options.max_errored)
-    committed = commit_job(ledger, plan.job, clock=clock)
+    try:
+        _run(plan, records, options=options, beam_options=beam_options)
+        _refuse_too_many_errors(records, options.max_errored)
+        committed = commit_job(ledger, plan.job, clock=clock)
+    finally:
+        Work(work).clear()  # what a later scan or `commit` takes up is in the ledger; a full disk needs the room
     first = records.get_json("started/first.json")["time"] if records.names("started") else time.time()
-    Work(work).clear()
     return Scanned(committed, start=max(0.0, first - began), scan=time.time() - first)
 
 
@@ -239,11 +260,17 @@ def _begin(
     """Name the job and write down all that its workers and its finaliser read."""
     job = job_name(started, secrets.token_hex(3))
     records = job_work(ledger.store.url, job)
-    work = f"{options.work.rstrip('/')}/{job}" if options.work else f"{records.url}/work"
-    plan = Plan(job, ledger.store.url, work, policy, reader, options.clean)
+    work = f"{_absolute(options.work)}/{job}" if options.work else f"{records.url}/work"
+    earlier = find_earlier(ledger, options.against, signature_options(policy)) if options.against else ()
+    plan = Plan(job, ledger.store.url, work, policy, reader, options.clean, earlier)
+    clear_dead_jobs(ledger)
     _record_plan(plan, ledger, records, started=started, options=options)
     put_inputs(files, Work(work), workers=options.workers)
     return plan
+
+
+def _absolute(place: str) -> str:
+    return place.rstrip("/") if "://" in place else str(Path(place).absolute())
 
 
 def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime, options: ScanOptions) -> None:
@@ -251,9 +278,11 @@ def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime
     record = plan_record(
         plan,
         version=version("forebear"),
-        started=started.isoformat(timespec="microseconds"),
+        started=utc_text(started),
         curve=curve(bands=signature.bands, rows=signature.rows) if signature else [],
         environment={"runner": options.runner, "workers": options.workers},
+        work=plan.work,
+        owner=this_process() if options.runner in LOCAL else {},  # elsewhere workers may outlive the driver
     )
     records.put_json("plan.json", record)
     Work(plan.work).put_json("offers.json", reusable_packs(plan, ledger))
@@ -261,10 +290,10 @@ def _record_plan(plan: Plan, ledger: Ledger, records: Work, *, started: datetime
 
 def _run(plan: Plan, records: Work, *, options: ScanOptions, beam_options: PipelineOptions) -> None:
     try:
-        with beam.Pipeline(options=beam_options) as pipeline:
+        with beam.Pipeline(runner=worker_processes(beam_options), options=beam_options) as pipeline:
             _ = pipeline | "Scan" >> Scan(plan, options.workers, step_memory(beam_options))
     except Exception as error:
-        if FAILURE in records.names(""):
+        if records.has(FAILURE):
             raise ForebearErrorRecord.rebuild(records.get_json(FAILURE)) from error
         raise
 

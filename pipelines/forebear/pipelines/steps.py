@@ -22,7 +22,9 @@ from forebear.tracer.scan.work import Work
 __all__ = ["FAILURE", "Step", "storage_failure"]
 
 FAILURE = "failure.json"
-_STORAGE = {errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EACCES: "not_writable", errno.EROFS: "not_writable"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_STORAGE = dict.fromkeys(_FULL, "disk_full") | dict.fromkeys(_REFUSED, "not_permitted")
 
 
 class Step(beam.DoFn):
@@ -78,6 +80,6 @@ def storage_failure(error: OSError) -> UsageError | None:
         return None
     where = error.filename or "the ledger or the work folder"
     remedy = "Free some space, or name another place with --work-dir; finished evidence is kept and taken up by the next scan."
-    if kind == "not_writable":
+    if kind == "not_permitted":
         remedy = "Give this user permission to write there, or name another place."
     return UsageError(kind, expected=f"room to write at {where}", found=error.strerror or str(error), remedy=remedy)

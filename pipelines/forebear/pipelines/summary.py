@@ -36,6 +36,7 @@ def scan_json(scanned: Scanned) -> dict[str, Any]:
         "reused": {"shards": scanned.committed.reused},
         "overflow": len(run.overflow),
         "unmeasured": run.environment["unmeasured"],
+        "large_buckets": list(run.environment["large_buckets"]),
         "seconds": {"start": round(scanned.start, 3), "scan": round(scanned.scan, 3)},
     }
 
@@ -112,6 +113,9 @@ def _notes(run: RunManifest, scanned: Scanned) -> list[Text]:
                 "red",
             )
         )
+    if hot := run.environment["large_buckets"]:
+        sizes = ", ".join(f"{one['documents']:,}" for one in hot[:3])
+        notes.append(Text(f"Boilerplate: band buckets of {sizes} documents were worked off by their leaders.", "yellow"))
     notes += [Text(f"incomplete: {one['path']}: {one['why']}", "red") for one in run.incomplete[:5]]
     if len(run.incomplete) > 5:
         notes.append(Text(f"... and {len(run.incomplete) - 5:,} more incomplete files (--json lists all)", "red"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from forebear.schemas.errors import ForebearError, UsageError
+from forebear.schemas.moments import utc_text
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.session import Session
@@ -74,7 +76,7 @@ def link(
 
     parsed = [(read_record(path), path.absolute().parent) for path in records]
     there = Ledger.open(ledger_url(ledger), create=True)
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    now = utc_text(datetime.now(UTC))
     linked = link_records(there, parsed, usage=usage or (), time=now)
     _print(linked.to_json()) if as_json else show_link(linked)
 
@@ -121,6 +123,25 @@ def impact(
 
     session = _session(ledger, head)
     recalled = session.impact(shards)
+    _print(recalled.to_json(session.head)) if as_json else show_recall(recalled)
+    raise typer.Exit(recalled.exit_code)
+
+
+@app.command()
+def recall(
+    targets: Annotated[list[str] | None, typer.Argument(help="Documents, shards, runs, models, prompts.", metavar="TARGET...")] = None,
+    texts: Annotated[list[Path] | None, typer.Option("--text-file", help="A file that holds a document's text.")] = None,
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Models that known-bad documents, shards, runs, models or system prompts reached."""
+    from forebear.tracer.render import show_recall
+
+    if not targets and not texts:
+        raise _wrong("missing_argument", "a target, or --text-file", "neither", "Name what is known to be bad.")
+    session = _session(ledger, head)
+    recalled = session.recall(targets or (), texts=texts or ())
     _print(recalled.to_json(session.head)) if as_json else show_recall(recalled)
     raise typer.Exit(recalled.exit_code)
 
@@ -249,9 +270,9 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> NoR
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit:
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the one place: whatever fails becomes one message and an exit code
         if debug:
-            raise
+            traceback.print_exception(error)
         sys.exit(_failed(error, as_json))
 
 

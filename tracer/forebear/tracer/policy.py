@@ -219,9 +219,7 @@ _PLACES: Mapping[type[Any], str] = {
 """Where `[sources.NAME]` steers a part otherwise."""
 
 
-def thresholds_of(
-    part: Any, overrides: Mapping[str, Mapping[str, Any]], *, flag: Decimal | None = None
-) -> dict[str, Threshold]:
+def thresholds_of(part: Any, overrides: Mapping[str, Mapping[str, Any]], *, flag: Decimal | None = None) -> dict[str, Threshold]:
     """Thresholds on the grid of one part of a policy, with what sources have otherwise; `flag` for a part that has none."""
     low = getattr(part, "flag", flag or Decimal(1))
     base = {"flag": low, "drop": getattr(part, "drop", low), "action": getattr(part, "action", "drop")}
@@ -352,9 +350,7 @@ def _ordered(values: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 def _check_order(flag: Decimal, drop: Decimal, name: str) -> None:
     if drop < flag:
-        raise _wrong(
-            "impossible_threshold", f"{name}.drop >= {name}.flag", f"drop {drop}, flag {flag}", "Raise drop, or lower flag."
-        )
+        raise _wrong("impossible_threshold", f"{name}.drop >= {name}.flag", f"drop {drop}, flag {flag}", "Raise drop, or lower flag.")
 
 
 def _override(data: Any, name: str) -> Override:
@@ -387,7 +383,7 @@ def _value(f: dataclasses.Field[Any], value: Any, name: str, folder: Path) -> An
     if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise _wrong("wrong_type", f"{name}: {_TYPES[kind]}", repr(value), f"See what {name} means with `forebear policy`.")
     _check_rules(f, value, name)
-    if f.metadata.get("path") and value and not (folder / value).is_absolute() and (folder / value).exists():
+    if f.metadata.get("path") and value and not Path(value).is_absolute() and (folder / value).exists():
         return str((folder / value).absolute())
     return value
 
@@ -427,10 +423,7 @@ def _refuse_unknown(key: str, known: set[str], where: str) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
-        return {
-            f.name: _file_digest(getattr(value, f.name)) if f.metadata.get("path") else _plain(getattr(value, f.name))
-            for f in fields
-        }
+        return {f.name: _file_digest(getattr(value, f.name)) if f.metadata.get("path") else _plain(getattr(value, f.name)) for f in fields}
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
     if isinstance(value, float):

@@ -5,13 +5,14 @@ Always true here: an answer says whether it is complete and at which head; what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from forebear.schemas.enums import Channel, Grade, Verdict
 
-__all__ = ["Exposure", "Node", "Step", "Trace", "Unknown", "exit_code", "worst"]
+__all__ = ["Budget", "Exposure", "Node", "Step", "Steps", "Trace", "Unknown", "exit_code", "worst"]
 
 _ORDER = {verdict: n for n, verdict in enumerate(Verdict)}
 _EXPOSED = _ORDER[Verdict.GUIDANCE_POSSIBLE]
@@ -42,6 +43,49 @@ class Step:
         return {"relation": self.relation, "child": self.child, "parent": self.parent}
 
 
+class Steps:
+    """The steps of a path, written out only when they are looked at: five thousand ancestors have long paths.
+
+    Args:
+        length: How many steps there are.
+        write: Gives them.
+    """
+
+    def __init__(self, length: int, write: Callable[[], tuple[Step, ...]]) -> None:
+        self.length = length
+        self._write = write
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.written)
+
+    def __len__(self) -> int:
+        return self.length
+
+    @cached_property
+    def written(self) -> tuple[Step, ...]:
+        """The steps."""
+        return self._write()
+
+
+class Budget:
+    """How many steps an answer still writes out as JSON; paths beyond it give their length in `omitted`."""
+
+    def __init__(self, steps: int = 20_000) -> None:
+        self._left = steps
+
+    def path(self, steps: Steps, *, stop: int) -> dict[str, Any]:
+        """The first `stop` steps, or none and how many were left out."""
+        self._left -= len(steps)
+        if self._left < 0:
+            return {"path": [], "omitted": stop} if stop else {"path": []}
+        return {"path": [one.to_json() for one in steps.written[:stop]]}
+
+    @property
+    def spent(self) -> bool:
+        """Whether paths are left out by now."""
+        return self._left < 0
+
+
 @dataclass(frozen=True)
 class Exposure:
     """Bad rows of a dataset that an ancestor consumed, reaching the asked model by a channel.
@@ -55,8 +99,7 @@ class Exposure:
     category: str
     ancestor: Node
     depth: int
-    path: tuple[Step, ...]
-    through: tuple[Step, ...]
+    steps: Steps
     dataset: Node
     documents: int | None
     rows: int
@@ -68,11 +111,22 @@ class Exposure:
     evidence: Grade
     upper_bound: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def path(self) -> tuple[Step, ...]:
+        """From the asked model to the ancestor that consumed."""
+        return self.steps.written[: self.depth]
+
+    @property
+    def through(self) -> tuple[Step, ...]:
+        """From the ancestor that consumed to the dataset."""
+        return self.steps.written[self.depth :]
+
+    def to_json(self, budget: Budget | None = None) -> dict[str, Any]:
         """As CONTRACT's trace has it."""
+        budget = budget or Budget()
         found: dict[str, Any] = {"channel": self.channel.value, "verdict": self.verdict.value, "class": self.category}
-        found |= {"ancestor": self.ancestor.to_json(), "depth": self.depth, "path": [one.to_json() for one in self.path]}
-        found |= {"through": [one.to_json() for one in self.through]}
+        found |= {"ancestor": self.ancestor.to_json(), "depth": self.depth, **budget.path(self.steps, stop=self.depth)}
+        found |= {"through": [] if budget.spent else [one.to_json() for one in self.through]}
         found |= {"dataset": self.dataset.name or self.dataset.id, "dataset_id": self.dataset.id}
         found |= {"documents": self.documents, "rows": self.rows, "words": self.words, "epochs": self.epochs}
         found |= {"presentations": self.presentations, "expected_false": self.expected_false}
@@ -125,12 +179,13 @@ class Trace:
         found |= {"verdicts": {name: one.value for name, one in self.verdicts.items()}}
         found |= {"at_worsts": {name: one.value for name, one in self.at_worsts.items()}}
         found |= context
-        found |= {"exposures": [one.to_json() for one in self.exposures]}
+        budget = Budget()
+        found |= {"exposures": [one.to_json(budget) for one in self.exposures]}
         found |= {"first_exposed": [one.to_json() for one in self.first_exposed]}
         found |= {"last_unexposed": [one.to_json() for one in self.last_unexposed]}
         found |= {"unknown": [one.to_json() for one in self.unknown]}
         if self.below_floor:
-            found["below_floor"] = [one.to_json() for one in self.below_floor]
+            found["below_floor"] = [one.to_json(budget) for one in self.below_floor]
         return {**found, **self.notes}
 
 

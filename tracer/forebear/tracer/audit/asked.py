@@ -104,9 +104,7 @@ def _named(runs: Sequence[Run], detectors: Sequence[str]) -> list[AskedDetector]
     for text in detectors:
         prefix = "sha256:" + text.removeprefix("sha256:")
         for _, digest, manifest in reversed(runs):
-            mine = [
-                one for one in manifest.detectors if one.name == text or (len(prefix) >= 19 and one.digest.startswith(prefix))
-            ]
+            mine = [one for one in manifest.detectors if one.name == text or (len(prefix) >= 19 and one.digest.startswith(prefix))]
             if mine:
                 found.update((one.digest, _asked(one, digest)) for one in mine if one.digest not in found)
                 break

@@ -17,6 +17,8 @@ __all__ = ["Families"]
 
 _FAMILY = np.array([rule.weights or rule.relation is Relation.SAME_WEIGHTS_AS for rule in RULES])
 
+_WALKS = 64  # models found to be open one by one before all are settled at once
+
 
 class Families:
     """Components and closedness over weights, found for the models that are asked about and remembered."""
@@ -25,34 +27,80 @@ class Families:
         self._graph = graph
         self._closed = graph.closed
         self._component = np.full(len(graph.ids), -1, np.int64)
-        self._known_closed: dict[int, bool] = {}
+        self._group = np.full(len(graph.ids), -1, np.int64)  # models with closed ancestry, by families as far as they are known
+        self._joined: list[int] = []
+        self._not_closed: set[int] = set()
+        self._open_above: npt.NDArray[np.bool_] | None = None
         self._undirected: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
     def unrelated(self, consumer: int, maker: int) -> bool:
         """Whether two models are demonstrably of different families."""
         if not (self._all_closed(consumer) and self._all_closed(maker)):
             return False
+        # A shared ancestor settles it without a walk over a component, which may be most of the graph.
+        if self._root(int(self._group[consumer])) == self._root(int(self._group[maker])):
+            return False
         return self._family(consumer) != self._family(maker)
 
     def _all_closed(self, model: int) -> bool:
         """Whether every weight ancestor of a model, itself included, is closed."""
-        if model not in self._known_closed:
-            self._known_closed[model] = self._walk_closed(model)
-        return self._known_closed[model]
+        if self._group[model] >= 0:
+            return True
+        if self._open_above is None and len(self._not_closed) >= _WALKS:
+            self._open_above = self._spread_open()
+        if self._open_above is not None and self._open_above[model]:
+            return False
+        if model in self._not_closed:
+            return False
+        closed = self._walk_closed(model)
+        if not closed:
+            self._not_closed.add(model)
+        return closed
+
+    def _spread_open(self) -> npt.NDArray[np.bool_]:
+        """Every model with an open weight ancestor, itself included: at once, by whole frontiers from the open ones down."""
+        edges, size = self._graph.edges, len(self._graph.ids)
+        chosen = _FAMILY[edges.rule]
+        order = np.argsort(edges.parent[chosen], kind="stable")
+        starts = np.searchsorted(edges.parent[chosen][order], np.arange(size + 1))
+        children = edges.child[chosen][order]
+        found = ~self._closed
+        frontier = np.flatnonzero(found)
+        while len(frontier):
+            near = np.unique(_targets(starts, children, frontier))
+            frontier = near[~found[near]]
+            found[frontier] = True
+        return found
 
     def _walk_closed(self, model: int) -> bool:
-        graph = self._graph
-        seen, todo = {model}, [model]
+        """Walk up to what is known to be closed; everything met on the way then is known too, and of one family."""
+        graph, seen, todo = self._graph, {model}, [model]
+        met: set[int] = set()
         while todo:
             node = todo.pop()
+            if self._group[node] >= 0:
+                met.add(int(self._group[node]))
+                continue
             if not self._closed[node]:
                 return False
-            for at in graph.edges_of(node):
-                parent = int(graph.edges.parent[at])
-                if _FAMILY[graph.edges.rule[at]] and parent not in seen:
-                    seen.add(parent)
-                    todo.append(parent)
+            above = [int(graph.edges.parent[at]) for at in graph.edges_of(node) if _FAMILY[graph.edges.rule[at]]]
+            new = [parent for parent in above if parent not in seen]
+            seen.update(new)
+            todo += new
+        group = len(self._joined)
+        self._joined.append(group)
+        for one in met:
+            self._joined[self._root(one)] = group
+        known = np.fromiter(seen, np.int64, len(seen))
+        self._group[known[self._group[known] < 0]] = group
         return True
+
+    def _root(self, group: int) -> int:
+        """The group that a group was joined into."""
+        while self._joined[group] != group:
+            self._joined[group] = self._joined[self._joined[group]]
+            group = self._joined[group]
+        return group
 
     def _family(self, model: int) -> int:
         """The number of a model's component; it is walked once, by whole frontiers, since hubs have 10^5 children."""
@@ -62,9 +110,7 @@ class Families:
         frontier = np.array([model])
         self._component[model] = model
         while len(frontier):
-            counts = starts[frontier + 1] - starts[frontier]
-            at = np.repeat(starts[frontier] - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())
-            near = np.unique(ends[at])
+            near = np.unique(_targets(starts, ends, frontier))
             frontier = near[self._component[near] < 0]
             self._component[frontier] = model
         return model
@@ -78,3 +124,10 @@ class Families:
             order = np.argsort(left, kind="stable")
             self._undirected = np.searchsorted(left[order], np.arange(len(self._graph.ids) + 1)), right[order]
         return self._undirected
+
+
+def _targets(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The ends of all edges of some nodes, where those of node n are ends[starts[n]:starts[n + 1]]."""
+    counts = starts[nodes + 1] - starts[nodes]
+    at = np.repeat(starts[nodes] - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())
+    return np.asarray(ends[at])

@@ -162,9 +162,9 @@ class _Class:
         simple = np.zeros(len(places), "?")
         simple[known] = self._simple[places[known]]
         chosen = places[simple]
-        member = np.zeros(self._scans.size + 1, "?")
-        member[chosen] = True
-        mine = member[self._bad_shard] if len(self._bad_shard) else np.empty(0, "?")
+        starts = self._bounds[chosen]
+        counts = self._bounds[chosen + 1] - starts
+        mine = np.repeat(starts - np.append(0, np.cumsum(counts)[:-1]), counts) + np.arange(counts.sum())
         tally = _Tally(self._asked)
         tally.add(self._bad.take(mine), self._bad_shard[mine])
         scored = int(self._scans.rows[chosen].sum())
@@ -195,9 +195,7 @@ class _Class:
             tally.gap(NOT_RUN, used, used)
         missing = [rows if rows is None or ranges is None else rows[_within(rows, ranges)] for rows in shard.unscored]
         if used is not None:
-            tally.scored = [
-                count + (0 if rows is None else used - len(rows)) for count, rows in zip(tally.scored, missing, strict=True)
-            ]
+            tally.scored = [count + (0 if rows is None else used - len(rows)) for count, rows in zip(tally.scored, missing, strict=True)]
         some = [rows for rows in missing if rows is not None and len(rows)]
         if some and not any(rows is None for rows in missing):
             tally.gap(ERRORED, len(np.unique(np.concatenate(some))), used)

@@ -165,16 +165,15 @@ class Session:
     def notes(self, trace: Trace) -> dict[str, Any]:
         """What the ledger says otherwise of the nodes of an answer: contradictions, and references that could mean several."""
         ids = {trace.model.id, *(one.node for one in trace.unknown)}
-        ids |= {step.child for one in trace.exposures for step in (*one.path, *one.through)}
-        ids |= {one.dataset.id for one in trace.exposures}
+        if self.graph.contradictions or self.graph.ambiguous:
+            ids |= {step.child for one in trace.exposures[:100] for step in one.steps}
+            ids |= {one.dataset.id for one in trace.exposures}
         found: dict[str, Any] = {}
         said = [one.to_json() for one in self.graph.contradictions if one.node in ids]
         if said:
             found["contradictions"] = said
         graph = self.graph
-        several = {
-            graph.ids[one]: [graph.ids[n] for n in nodes] for one, nodes in graph.ambiguous.items() if graph.ids[one] in ids
-        }
+        several = {graph.ids[one]: [graph.ids[n] for n in nodes] for one, nodes in graph.ambiguous.items() if graph.ids[one] in ids}
         return {**found, "ambiguous": several} if several else found
 
     def impact(self, shards: Sequence[str]) -> Recalled:
@@ -189,6 +188,20 @@ class Session:
         from forebear.tracer.audit.recall import impact
 
         return impact(self, shards)
+
+    def recall(self, targets: Sequence[str], *, texts: Sequence[str | Path] = ()) -> Recalled:
+        """Every model that documents, shards, runs, models or system prompts reached.
+
+        Args:
+            targets: Shards (file, digest, prefix), documents (digest), runs, models (digest, name), system prompts (digest).
+            texts: Files whose whole content is the text of a document.
+
+        Raises:
+            UsageError: A target that the ledger knows nothing of.
+        """
+        from forebear.tracer.audit.recall import recall
+
+        return recall(self, targets, texts=texts)
 
     def sql(self, query: str) -> Answer:
         """The answer of one DuckDB query over the schema `audit`.

@@ -198,9 +198,7 @@ def _relations(session: Session) -> pa.Table:
     return pa.table({name: pa.array(column, _RELATION.field(name).type) for name, column in columns.items()}, schema=_RELATION)
 
 
-_USAGE = _fields(
-    model=_TEXT, dataset=_TEXT, shard=_TEXT, first_row=_INT, last_row=_INT, stage=_TEXT, epochs=pa.float64(), evidence=_TEXT
-)
+_USAGE = _fields(model=_TEXT, dataset=_TEXT, shard=_TEXT, first_row=_INT, last_row=_INT, stage=_TEXT, epochs=pa.float64(), evidence=_TEXT)
 
 
 def _usage(session: Session) -> pa.Table:

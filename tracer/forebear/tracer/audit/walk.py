@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from forebear.schemas.enums import Grade, Mode, Relation, Verdict
-from forebear.tracer.audit.answer import Exposure, Node, Step, Trace, Unknown, worst
+from forebear.tracer.audit.answer import Exposure, Node, Step, Steps, Trace, Unknown, worst
 from forebear.tracer.audit.facts import CONTRADICTED, NO_SHARDS, NOT_RUN, OPEN, RowFacts, RowJudge, Usage
 from forebear.tracer.audit.family import Families
-from forebear.tracer.lineage.graph import DATASET, MODEL, Graph
+from forebear.tracer.lineage.graph import DATASET, Graph
 from forebear.tracer.lineage.relations import CAPS, CHANNELS, GRADES, RULES, Rule
 
 __all__ = ["Walker"]
@@ -35,12 +35,17 @@ _Place = tuple[int, Mode | None]
 
 @dataclass(slots=True)
 class _Label:
-    """The best path to a state at one grade: the label before, and the edge that was walked."""
+    """The best path to a state at one grade: the label before, the edge that was walked, and how many edges there are.
+
+    `to_model` counts those up to the last model on the path: for a dataset that is the ancestor that consumed.
+    """
 
     before: _Label | None
     edge: int
     node: int
     grade: int
+    length: int
+    to_model: int
 
 
 @dataclass
@@ -94,9 +99,7 @@ class Walker:
         counted = tuple(one for one in exposures if (one.documents or 0) >= at_least)
         classes = self._judge.classes
         verdicts = {name: _verdict(name, counted, unknown, cleared) for name in classes}
-        worsts = {
-            name: worst([verdicts[name], *(one.at_worst for one in unknown if one.category in (None, name))]) for name in classes
-        }
+        worsts = {name: worst([verdicts[name], *(one.at_worst for one in unknown if one.category in (None, name))]) for name in classes}
         verdict = worst(list(verdicts.values())) if classes else Verdict.UNKNOWN
         places = self._places(walk, counted, unknown)
         return Trace(
@@ -122,7 +125,7 @@ class Walker:
         walk = _Walk()
         start: _State = (model, 0, None, -1, -1)
         level, reached = 0, {start: 0}
-        frontier = [(start, _Label(None, -1, model, len(GRADES) - 1))]
+        frontier = [(start, _Label(None, -1, model, len(GRADES) - 1, 0, 0))]
         while frontier:
             best: dict[tuple[_State, int], _Label] = {}
             visited: set[_State] = set()
@@ -134,7 +137,9 @@ class Walker:
                     if reached.setdefault(target, level + 1) <= level:
                         continue
                     grade = min(label.grade, int(self._graph.edges.grade[edge]))
-                    best.setdefault((target, grade), _Label(label, edge, target[0], grade))
+                    if (target, grade) not in best:
+                        to_model = level + 1 if target[2] is None else label.to_model
+                        best[target, grade] = _Label(label, edge, target[0], grade, level + 1, to_model)
             frontier = [(state, label) for (state, _), label in best.items()]
             level += 1
         return walk
@@ -201,9 +206,7 @@ class Walker:
     def _has_parts(self, dataset: int) -> bool:
         """Whether a dataset is a mixture of parts that are walked."""
         edges = self._graph.edges
-        return any(
-            RULES[edges.rule[at]].mode == "kept" and edges.grade[at] != _CONTRADICTED for at in self._graph.edges_of(dataset)
-        )
+        return any(RULES[edges.rule[at]].mode == "kept" and edges.grade[at] != _CONTRADICTED for at in self._graph.edges_of(dataset))
 
     def _unknown(self, walk: _Walk, place: _Place, node: int, why: str, cap: int) -> None:
         walk.open_places.add(place)
@@ -224,9 +227,7 @@ class Walker:
                     if key not in gaps or cap < gaps[key][0]:
                         gaps[key] = (cap, gap.rows, gap.of)
         unknown = [Unknown(self._graph.ids[node], why, CAPS[cap]) for (node, why), cap in walk.unknown.items()]
-        unknown += [
-            Unknown(self._graph.ids[node], why, CAPS[cap], name, rows, of) for (node, why, name), (cap, rows, of) in gaps.items()
-        ]
+        unknown += [Unknown(self._graph.ids[node], why, CAPS[cap], name, rows, of) for (node, why, name), (cap, rows, of) in gaps.items()]
         if not self._judge.classes:
             unknown.append(Unknown(self._graph.ids[model], NOT_RUN, CAPS[0]))
         cleared = {name for dataset in walk.lineage for name, facts in self._judge.judge(dataset, None).items() if facts.rows}
@@ -246,7 +247,7 @@ class Walker:
         return tuple(sorted(keys))
 
     def _exposure(self, name: str, consumer: int, dataset: int, found: _Found, facts: RowFacts) -> Exposure:
-        steps, depth = self._path(found.label, consumer)
+        label = found.label
         epochs = self._epochs(found.uses)
         ranged = bool((self._graph.listed_of(dataset)[:, 2] >= 0).any()) or self._usage(found.uses) is not None
         return Exposure(
@@ -254,9 +255,8 @@ class Walker:
             verdict=CAPS[found.cap],
             category=name,
             ancestor=self.node(consumer),
-            depth=depth,
-            path=steps[:depth],
-            through=steps[depth:],
+            depth=label.to_model,
+            steps=Steps(label.length, lambda: self._path(label)),
             dataset=self.node(dataset),
             documents=facts.documents,
             rows=facts.rows,
@@ -273,18 +273,15 @@ class Walker:
         total = sum(float(self._graph.edges.epochs[use]) for use in sorted(uses))
         return None if total != total else total  # NaN: an epoch is not known
 
-    def _path(self, label: _Label, consumer: int) -> tuple[tuple[Step, ...], int]:
-        """The steps of a path, and how many of them lead to the ancestor that consumed."""
-        graph, steps, nodes = self._graph, [], []
+    def _path(self, label: _Label) -> tuple[Step, ...]:
+        """The steps of a path."""
+        graph, steps = self._graph, []
         at: _Label | None = label
         while at is not None and at.before is not None:
             relation = RULES[graph.edges.rule[at.edge]].relation.value
             steps.append(Step(relation, graph.ids[at.before.node], graph.ids[at.node]))
-            nodes.append(at.before.node)
             at = at.before
-        nodes.reverse()
-        depth = max(n for n, node in enumerate(nodes) if node == consumer and graph.kind[node] == MODEL)
-        return tuple(reversed(steps)), depth
+        return tuple(reversed(steps))
 
     # -- where it begins and ends -------------------------------------------------------------------------------------
 

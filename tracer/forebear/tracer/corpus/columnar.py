@@ -24,9 +24,7 @@ from forebear.tracer.corpus.table_files import Table, damage_or_failure, group_b
 __all__ = ["columnar_rows", "columnar_texts", "open_table"]
 
 
-def columnar_rows(
-    source: Source, *, options: ReaderOptions, rows: int, max_bytes: int, missing_ok: bool = False
-) -> Iterator[Batch]:
+def columnar_rows(source: Source, *, options: ReaderOptions, rows: int, max_bytes: int, missing_ok: bool = False) -> Iterator[Batch]:
     """The rows of a Parquet or Arrow IPC file in batches of at most `rows` rows and about `max_bytes` bytes of text.
 
     Raises:

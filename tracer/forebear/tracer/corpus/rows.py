@@ -49,9 +49,7 @@ def read_rows(
     return columnar_rows(file, options=options, rows=rows, max_bytes=max_bytes, missing_ok=missing_ok)
 
 
-def read_texts(
-    file: Source, *, options: ReaderOptions, wanted: npt.NDArray[np.int64]
-) -> Iterator[tuple[npt.NDArray[np.int64], pa.Array]]:
+def read_texts(file: Source, *, options: ReaderOptions, wanted: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], pa.Array]]:
     """The texts of some rows again, in order: pairs of row numbers and a large_string array of the same length.
 
     A row without a text is null; rows that the file does not have, or that damage has swallowed, are left out.

@@ -2,7 +2,7 @@
 
 Always true here: a document is removed only if a kept document that comes earlier in the total order has a verified edge to it
 (or is the same document); it names the one with the highest Jaccard similarity, then the earliest. Nothing is removed on
-transitive closure; a document that another policy dropped is never a keeper.
+transitive closure; a document that another policy dropped is never a keeper; one that an earlier run kept stays.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ I64 = npt.NDArray[np.int64]
 class Documents:
     """The documents that edges or copies name, with what the total order needs; k-th row everywhere, numbers ascending.
 
-    `rank` is the source's priority (0 first), `digest` the document's SHA-256 as n x 4 big-endian words, `shard` the rank of the
-    shard's digest among all shards.
+    `rank` is the source's priority (0 first; -1: an earlier run kept it), `digest` the document's SHA-256 as n x 4 big-endian
+    words, `shard` the rank of the shard's digest among all shards.
     """
 
     number: U64
@@ -75,7 +75,8 @@ def decide(documents: Documents, edges: Edges, copies: Copies) -> Decided:
     position = np.empty(n, dtype="i8")
     position[order] = np.arange(n)
     left, right = _places(documents, edges.left), _places(documents, edges.right)
-    keeper, intersection, union = _greedy(position, order, documents.survives, left, right, edges)
+    may_go = documents.survives & (documents.rank >= 0)
+    keeper, intersection, union = _greedy(position, order, (documents.survives, may_go), left, right, edges)
     exact = np.zeros(n, dtype=bool)
     representative, member = _places(documents, copies.representative), _places(documents, copies.member)
     _pass_to_copies(documents, keeper, intersection, union, exact, representative, member)
@@ -87,22 +88,22 @@ def _places(documents: Documents, numbers: U64) -> I64:
     return np.searchsorted(documents.number, numbers).astype("i8")
 
 
-def _greedy(position: I64, order: I64, survives: Any, left: I64, right: I64, edges: Edges) -> tuple[I64, I64, I64]:
+def _greedy(position: I64, order: I64, states: tuple[Any, Any], left: I64, right: I64, edges: Edges) -> tuple[I64, I64, I64]:
     """Greedy over the total order; adjacency holds, for each document, its earlier neighbours."""
     earlier = np.where(position[left] < position[right], left, right)
     later = np.where(position[left] < position[right], right, left)
     sort = np.lexsort((position[earlier], later))
     starts = np.searchsorted(later[sort], np.arange(len(order) + 1)).astype("i8")
-    return _keepers(order, survives, starts, earlier[sort], edges.intersection[sort], edges.union[sort])
+    return _keepers(order, *states, starts, earlier[sort], edges.intersection[sort], edges.union[sort])
 
 
 @nb.njit(cache=True, nogil=True)
-def _keepers(order: I64, survives: Any, starts: I64, earlier: I64, common: I64, union: I64) -> tuple[I64, I64, I64]:
+def _keepers(order: I64, survives: Any, may_go: Any, starts: I64, earlier: I64, common: I64, union: I64) -> tuple[I64, I64, I64]:
     n = len(order)
     keeper = np.full(n, -1, dtype=np.int64)
     best_common, best_union = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for document in order:
-        if not survives[document]:
+        if not may_go[document]:
             continue
         for k in range(starts[document], starts[document + 1]):
             other = earlier[k]
@@ -114,15 +115,13 @@ def _keepers(order: I64, survives: Any, starts: I64, earlier: I64, common: I64, 
     return keeper, best_common, best_union
 
 
-def _pass_to_copies(
-    documents: Documents, keeper: I64, intersection: I64, union: I64, exact: Any, representative: I64, member: I64
-) -> None:
+def _pass_to_copies(documents: Documents, keeper: I64, intersection: I64, union: I64, exact: Any, representative: I64, member: I64) -> None:
     """Copies of a kept document are exact duplicates of it; copies of a removed one have its keeper."""
     alive = documents.survives[member] & documents.survives[representative]
     representative, member = representative[alive], member[alive]
     removed = keeper[representative] >= 0
     keeper[member] = np.where(removed, keeper[representative], representative)
-    size = documents.shingles[representative]
+    size = documents.shingles[member]  # the same text; of a representative that an earlier run kept it is not known
     intersection[member] = np.where(removed, intersection[representative], size)
     union[member] = np.where(removed, union[representative], size)
     exact[member] = ~removed

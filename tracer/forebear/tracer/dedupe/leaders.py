@@ -1,8 +1,8 @@
 """Large buckets, worked off by comparing with leaders.
 
 Always true here: documents come in the total order; each is compared with the leaders of its buckets until it matches one; one
-that survived the other policies and matched none becomes a leader. Comparisons stay within a stated budget, and a document that
-the budget did not reach is named, never dropped in silence.
+that survived the other policies and matched none becomes a leader. What earlier runs kept leads without being compared.
+Comparisons stay within a stated budget, and a document that the budget did not reach is named, never dropped in silence.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def lead(
     *,
     order: I64,
     survives: npt.NDArray[np.bool_],
+    stays: npt.NDArray[np.bool_] | None = None,
     sets: SetTable,
     threshold: Fraction,
     budget: int = COMPARISONS_PER_DOCUMENT,
@@ -76,6 +77,7 @@ def lead(
         membership: (place in documents, bucket number) for every place in a bucket.
         order: Places in documents, in the total order.
         survives: Whether a document survived the other policies.
+        stays: Whether an earlier run kept it; None: no earlier run.
         sets: Shingle sets; documents without one are passed over.
         threshold: Measured similarity from which documents are near-duplicates.
         budget: Similarities measured, for each document of the group.
@@ -86,8 +88,9 @@ def lead(
     buckets = bucket[by_document]
     at = sets.places(documents)
     limit = budget * len(documents)
+    stays = np.zeros(len(documents), dtype=bool) if stays is None else stays
     parts = (sets.bounds, sets.values, threshold.numerator, threshold.denominator, limit)
-    leader, follower, common, reached = _lead(starts, buckets, int(buckets.max()) + 1, order, survives, at, *parts)
+    leader, follower, common, reached = _lead(starts, buckets, int(buckets.max()) + 1, order, survives, stays, at, *parts)
     a, b = at[leader], at[follower]
     sizes = np.diff(sets.bounds)
     union = sizes[a] + sizes[b] - common
@@ -103,6 +106,7 @@ def _lead(
     bucket_count: int,
     order: I64,
     survives: Any,
+    stays: Any,
     at: I64,
     bounds: I64,
     values: U64,
@@ -125,6 +129,8 @@ def _lead(
         reached[document] = True
         matched = False
         for m in range(starts[document], starts[document + 1]):
+            if stays[document]:
+                break
             link = first_of[buckets[m]]
             while link >= 0 and not matched:
                 leader = who[link]

@@ -2,7 +2,7 @@
 
 Always true here: a bucket of up to `ALL_PAIRS` documents gives every pair in it; a larger one is handed on whole, to be worked
 off by `leaders`. A pair that cannot reach the threshold, because one document has too few shingles for the other's, is left out:
-Jaccard similarity is at most the ratio of the sizes.
+Jaccard similarity is at most the ratio of the sizes. Two documents that earlier runs kept are no pair: both stay.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def candidates(hashes: U64, documents: U64, sizes: I64, *, threshold: Fraction) 
     Args:
         hashes: Band hashes, in any order.
         documents: Document numbers, in the same order.
-        sizes: Distinct shingles of each of those documents, in the same order.
+        sizes: Distinct shingles of each of those documents, in the same order; -1 for one that an earlier run kept, whose are not
+            known.
         threshold: Measured similarity from which documents are near-duplicates.
     """
     order = np.lexsort((documents, hashes))
@@ -90,7 +91,8 @@ def _pairs(starts: I64, stops: I64, documents: U64, sizes: I64, above: int, belo
     for k in range(len(starts)):
         for i in range(starts[k], stops[k]):
             for j in range(i + 1, stops[k]):
-                if min(sizes[i], sizes[j]) * below >= max(sizes[i], sizes[j]) * above:
+                low, high = min(sizes[i], sizes[j]), max(sizes[i], sizes[j])
+                if low * below >= high * above if low >= 0 else high >= 0:
                     left[found], right[found] = documents[i], documents[j]
                     found += 1
     return left[:found].copy(), right[:found].copy()

@@ -215,6 +215,4 @@ def _table(grams: U64, part: I64, at: I64, lookup: Lookup) -> Lookup:
             slot = (slot + 1) % len(slots)
         slots[slot] = k
     bounds = np.append(first, len(grams)).astype("i8")
-    return lookup._replace(
-        bits=bitmap, slots=slots, seeds=seeds, post_bounds=bounds, post_part=part.astype("i4"), post_at=at.astype("i4")
-    )
+    return lookup._replace(bits=bitmap, slots=slots, seeds=seeds, post_bounds=bounds, post_part=part.astype("i4"), post_at=at.astype("i4"))

@@ -45,9 +45,7 @@ class BenchmarkLeaks:
     category = Category.BENCHMARK.value
     version = "1"
 
-    def __init__(
-        self, *, name: str, split: str, path: str, question: str = "question", answer: str = "", passage: str = ""
-    ) -> None:
+    def __init__(self, *, name: str, split: str, path: str, question: str = "question", answer: str = "", passage: str = "") -> None:
         self.name = f"{name}/{split}"
         listed = read_listed(path, what=f"[[benchmarks]] {name}")
         fields = {label: field for label, field in zip(LABELS, (question, answer, passage), strict=True) if field}
@@ -135,5 +133,3 @@ def _parts(listed: ListedRows, fields: Mapping[str, str], *, name: str, path: st
             if value:
                 parts.append(Part(n, label, value))
     return sorted(parts, key=lambda part: (part.item, LABELS.index(part.label)))
-
-

@@ -1,4 +1,4 @@
-'''Detectors of a user's own, named in a policy by their import path.
+"""Detectors of a user's own, named in a policy by their import path.
 
 Always true here: a detector that raises, returns NaN, the wrong number of scores, a score outside the grid or a byte range that
 is none costs the rows that it happens on (`detector_failed`), found by asking again for one row at a time; messages name the
@@ -30,7 +30,7 @@ A whole detector (`acme_detectors/emails.py`):
             )
 
 and in the policy: `[[detectors]]`, `use = "acme_detectors.emails:Emails"`, `flag = 0.5`, `options = {most = 2}`.
-'''
+"""
 
 from __future__ import annotations
 

@@ -74,9 +74,7 @@ def build_near_index(texts: pa.Array, options: ShingleOptions, *, jaccard: Fract
     key, entry = np.concatenate(keys), np.concatenate(entries)
     order = np.argsort(key, kind="stable")
     unique, first = np.unique(key[order], return_index=True)
-    return NearIndex(
-        options, jaccard, bounds, values, unique, np.append(first, len(key)).astype("i8"), entry[order], _bitmap(unique)
-    )
+    return NearIndex(options, jaccard, bounds, values, unique, np.append(first, len(key)).astype("i8"), entry[order], _bitmap(unique))
 
 
 def _bitmap(keys: U64) -> U64:

@@ -76,9 +76,7 @@ class Denylist:
     category = Category.DENYLIST.value
     version = "1"
 
-    def __init__(
-        self, path: str, kind: str = "text", *, reason: str = "", authority: str = "", likeness: Likeness | None = None
-    ) -> None:
+    def __init__(self, path: str, kind: str = "text", *, reason: str = "", authority: str = "", likeness: Likeness | None = None) -> None:
         self.name = f"denylist/{kind}"
         self.kind = kind
         listed = read_listed(path, what=f"[[denylists]] of kind {kind}")

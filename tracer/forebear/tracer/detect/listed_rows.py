@@ -1,12 +1,14 @@
-"""Files of rows that a policy names (benchmarks, denylists): Parquet, Arrow, JSONL plain or compressed, or text.
+"""Files of rows that a user names (benchmarks, denylists, labelled texts): Parquet, Arrow, JSONL, CSV, TSV or text, compressed or not.
 
-Always true here: what is hashed is the file's bytes as they lie; rows come in file order; what cannot be read is wrong use of
-the policy, with the row that stopped it, since a list read in part would look as if it had been read.
+Always true here: what is hashed is the file's bytes as they lie; rows come in file order; what cannot be read is wrong use,
+with the row that stopped it, since a list read in part would look as if it had been read.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from forebear.schemas.errors import UsageError
 __all__ = ["ListedRows", "read_listed"]
 
 _SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".txt": "text", ".jsonl": "jsonl", ".json": "jsonl"}
-_SUFFIXES |= {".ndjson": "jsonl"}
+_SUFFIXES |= {".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
 
@@ -63,6 +65,8 @@ def read_listed(path: str, *, what: str) -> ListedRows:
         text = data.decode("utf-8-sig")
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _wrong("unreadable_list", f"{kind} in {path} ({what})", str(error)[:200], "Mend or replace the file.") from error
+    if kind in ("csv", "tsv"):
+        return ListedRows(digest, _separated(text, "\t" if kind == "tsv" else ",", path))
     if kind == "text":
         lines = [line.strip() for line in text.split("\n")]
         return ListedRows(digest, [{"line": line} for line in lines if line], is_text=True)
@@ -84,6 +88,16 @@ def _table(data: bytes, kind: str) -> pa.Table:
     if kind == "parquet":
         return pq.read_table(pa.BufferReader(data))
     return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def _separated(text: str, mark: str, path: str) -> Sequence[Mapping[str, Any]]:
+    """Rows of CSV (RFC 4180) with a header; every value is text."""
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    try:
+        found = [{name: value for name, value in row.items() if name is not None} for row in rows]
+    except csv.Error as error:
+        raise _wrong("unreadable_list", f"CSV in {path}", f"line {rows.line_num}: {error}", "Mend that line.") from error
+    return found
 
 
 def _json_row(line: str, number: int, path: str) -> Mapping[str, Any]:

@@ -78,9 +78,7 @@ def choose(rows: Rows, first: Toxicity, found: Findings, *, tier: SecondTier) ->
     document = wanted[windows.document]
     keep = audit[document] | (score >= tier.suspicious)
     first_byte = raw.offsets[windows.document]
-    return Chosen(
-        document[keep], (windows.start - first_byte)[keep], (windows.stop - first_byte)[keep], suspicious[document][keep]
-    )
+    return Chosen(document[keep], (windows.start - first_byte)[keep], (windows.stop - first_byte)[keep], suspicious[document][keep])
 
 
 def _window_scores(raw: TextBytes, first: Toxicity, start: I64, stop: I64) -> I64:

@@ -56,7 +56,6 @@ class Bucket:
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """At most `length` bytes of an object, from `start` on."""
         import obstore
-
         from obstore.exceptions import BaseError
 
         if length <= 0:

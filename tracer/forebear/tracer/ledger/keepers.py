@@ -60,9 +60,7 @@ class KeeperCheck:
         """Note the keepers that a log pack names, and check what it says of their similarity."""
         named = log["keeper_document"].is_valid()
         self._check_named(pack, log, named)
-        duplicates = log.select(
-            ["document", "keeper_document", "keeper_shard", "keeper_row", "intersection", "union_size"]
-        ).filter(named)
+        duplicates = log.select(["document", "keeper_document", "keeper_shard", "keeper_row", "intersection", "union_size"]).filter(named)
         if not duplicates.num_rows:
             return
         if duplicates["keeper_shard"].null_count or duplicates["keeper_row"].null_count:
@@ -105,9 +103,7 @@ class KeeperCheck:
         """A finding for keepers that no log kept."""
         self._gather()
         missing = [
-            (digest_name(name), int(row))
-            for name, wanted in sorted(self._wanted.items())
-            for row in wanted.rows[~wanted.resolved].tolist()
+            (digest_name(name), int(row)) for name, wanted in sorted(self._wanted.items()) for row in wanted.rows[~wanted.resolved].tolist()
         ]
         for shard, row in missing[:_NAMED]:
             others = f"; {len(missing)} such keepers in this run" if len(missing) > 1 else ""

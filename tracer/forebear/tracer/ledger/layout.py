@@ -5,8 +5,9 @@ Always true here: paths derive from digests and numbers alone, never from the te
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from forebear.schemas.digests import digest_bytes, leaf_hash, merkle_root
 from forebear.schemas.errors import IntegrityError
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_HEAD",
     "entry_number",
     "entry_path",
+    "first_gaps",
     "is_ignored",
     "is_prefix",
     "is_temporary",
@@ -60,6 +62,12 @@ def entry_number(path: str) -> int | None:
     """The number that a path names, or None if it is no entry's."""
     found = _ENTRY.fullmatch(path)
     return int(found[1]) if found else None
+
+
+def first_gaps(numbers: Set[int]) -> list[int]:
+    """The first hundred numbers that are missing below the highest; more than a few are damage, however many."""
+    missing = (n for n in range(max(numbers, default=-1)) if n not in numbers)
+    return list(itertools.islice(missing, 100))
 
 
 def is_temporary(path: str) -> bool:

@@ -20,7 +20,7 @@ from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.records import Entry, Head, RunManifest
 from forebear.schemas.tables import LOG, read_parquet
-from forebear.tracer.ledger.layout import MAX_ENTRY, MAX_HEAD, entry_number, entry_path, is_prefix, object_path, parse_head
+from forebear.tracer.ledger.layout import MAX_ENTRY, MAX_HEAD, entry_number, entry_path, first_gaps, is_prefix, object_path, parse_head
 from forebear.tracer.ledger.store import Store
 
 __all__ = ["Ledger"]
@@ -230,8 +230,9 @@ class Ledger:
             return None  # there is none
 
     def _numbers(self) -> list[int]:
-        found = (entry_number(path) for path, _ in self.store.list("entries"))
-        return sorted(n for n in found if n is not None)
+        found = {n for path, _ in self.store.list("entries") if (n := entry_number(path)) is not None}
+        # A listing is no snapshot: one that others write to meanwhile may show a later entry and not an earlier one.
+        return sorted(found | {n for n in first_gaps(found) if self.store.size(entry_path(n)) is not None})
 
     # Runs
 

@@ -198,9 +198,7 @@ class RunCheck:
         self.found.compare(ref.object, "not_reconciled", expected=f"{ref.rows} rows", found=f"{table.num_rows} rows")
 
     def _check_run_digest(self) -> None:
-        listed = [
-            (digest_name(row["shard"]), row["source"], row["rows"], digest_name(row["log_digest"])) for row in self._shards or ()
-        ]
+        listed = [(digest_name(row["shard"]), row["source"], row["rows"], digest_name(row["log_digest"])) for row in self._shards or ()]
         root = digest_name(merkle_root(run_digest_leaves(scope=run_scope(self.manifest), shards=listed)))
         self.found.compare(self.run, "run_digest_mismatch", expected=self.manifest.run_digest, found=root)
         policy = sha256_name(canonical_json(self.manifest.policy))
@@ -209,9 +207,7 @@ class RunCheck:
     def _check_reasons(self, ref: ObjectRef, table: pa.Table) -> None:
         silent = pc.and_(pc.not_equal(table["action"], "keep"), pc.equal(pc.list_value_length(table["reasons"]), 0))
         if count := pc.sum(silent).as_py():
-            self.found.add(
-                ref.object, "reason_missing", expected="a reason for every row not kept", found=f"{count} rows without"
-            )
+            self.found.add(ref.object, "reason_missing", expected="a reason for every row not kept", found=f"{count} rows without")
 
     def _check_positions(self, ref: ObjectRef, positions: np.ndarray[Any, Any]) -> None:
         if self._shards is None or not len(positions):
@@ -247,9 +243,7 @@ class RunCheck:
             return
         self.found.compare(name, "log_digest_mismatch", expected=digest_name(row["log_digest"]), found=log_digest)
         self.found.compare(name, "documents_digest_mismatch", expected=digest_name(row["documents_digest"]), found=documents)
-        counted = {"rows": sum(span.rows for span in spans)} | {
-            count: sum(getattr(span, count) for span in spans) for count in _COUNTS
-        }
+        counted = {"rows": sum(span.rows for span in spans)} | {count: sum(getattr(span, count) for span in spans) for count in _COUNTS}
         self.found.compare(name, "not_reconciled", expected={count: row[count] for count in counted}, found=counted)
 
     def _check_band_places(self, name: str, row: Mapping[str, Any]) -> None:
@@ -285,18 +279,14 @@ class RunCheck:
             self.found.compare(self.run, "not_reconciled", expected=counted, found=listed)
             for row in self._shards:
                 whole = sum(row[name] for name in _COUNTS)
-                self.found.compare(
-                    digest_name(row["shard"]), "not_reconciled", expected=f"{row['rows']} rows", found=f"{whole} rows"
-                )
+                self.found.compare(digest_name(row["shard"]), "not_reconciled", expected=f"{row['rows']} rows", found=f"{whole} rows")
 
     def _check_counts(self) -> None:
         manifest = self.manifest
         self.found.compare(self.run, "not_reconciled", expected=f"{manifest.rows.get('in')} rows", found=f"{self.rows} rows")
         self.found.compare(self.run, "not_reconciled", expected=dict(manifest.reasons), found=dict(self._reasons))
         sources = {source: dict(counts) for source, counts in self._sources.items()}
-        self.found.compare(
-            self.run, "not_reconciled", expected={s: dict(counts) for s, counts in manifest.sources.items()}, found=sources
-        )
+        self.found.compare(self.run, "not_reconciled", expected={s: dict(counts) for s, counts in manifest.sources.items()}, found=sources)
 
     def _check_flagged(self) -> None:
         if self._flagged is None:

@@ -20,24 +20,24 @@ from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import ForebearError, IntegrityError, UsageError
 from forebear.schemas.records import Entry, Head, ObjectRef, RunManifest
 from forebear.schemas.tables import BANDS, CLEANED, FLAGGED, LOG, SHARDS
-from forebear.tracer.ledger.findings import Finding, Findings, VerifyReport
+from forebear.tracer.ledger.findings import Findings, VerifyReport
+from forebear.tracer.ledger.heads import check_head, check_since
 from forebear.tracer.ledger.keepers import KEEPER_COLUMNS
 from forebear.tracer.ledger.layout import (
     MAX_ENTRY,
     MAX_HEAD,
     entry_number,
     entry_path,
+    first_gaps,
     is_ignored,
-    is_prefix,
     is_temporary,
     object_digest,
     object_path,
-    parse_head,
 )
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.reconcile import RunCheck, manifest_refs, require_shape
 
-__all__ = ["LEVELS", "Finding", "VerifyReport", "check_head", "check_since", "verify"]
+__all__ = ["LEVELS", "VerifyReport", "verify"]
 
 LEVELS = ("quick", "sample", "full")
 _CHUNK = 8 << 20
@@ -73,64 +73,12 @@ def verify(
     return _Verification(ledger, level, sample=sample, progress=progress).report(since)
 
 
-def check_head(data: bytes | None, entries: list[bytes], found: Findings) -> None:
-    """The stored head against the entries (rules of SPEC; a head is a hint that follows them)."""
-    there = len(entries)
-    if data is None:
-        if there == 1:
-            found.note("head", "head_missing", expected="a head", found="none yet; the next entry writes it")
-        elif there:
-            found.add("head", "head_missing", expected=f"a head over {there} entries", found="none", remedy=_HEAD_REMEDY)
-        return
-    try:
-        head = parse_head(data)
-    except IntegrityError as error:
-        found.add("head", "head_malformed", expected=error.expected, found=error.found, remedy=_HEAD_REMEDY)
-        return
-    if head.size > there:
-        kind, what = "head_beyond_entries", f"{there} entries"
-        found.add("head", kind, expected=f"the {head.size} entries that the head names", found=what, remedy=_LOST_REMEDY)
-    elif not is_prefix(head, entries):
-        root = digest_name(merkle_root(map(leaf_hash, entries[: head.size])))
-        found.add(
-            "head",
-            "head_inconsistent",
-            expected=f"root {digest_name(head.root)} over {head.size} entries",
-            found=root,
-            remedy=_LOST_REMEDY,
-        )
-    elif head.size < there:
-        found.note("head", "head_behind", expected=f"{there} entries", found=f"{head.size}; the next entry moves it on")
-
-
-def check_since(since: Head, entries: list[bytes], found: Findings) -> bool:
-    """Whether the entries continue a head remembered elsewhere."""
-    if since.size > len(entries):
-        expected, what = (
-            f"at least the {since.size} entries of the remembered head",
-            f"{len(entries)}: an older state of the ledger",
-        )
-        found.add("entries", "rolled_back", expected=expected, found=what, remedy=_LOST_REMEDY)
-        return False
-    if not is_prefix(since, entries):
-        root = digest_name(merkle_root(map(leaf_hash, entries[: since.size])))
-        expected = f"root {digest_name(since.root)} over the first {since.size} entries"
-        found.add("entries", "forked", expected=expected, found=root, remedy="Keep both heads: together they prove the fork.")
-        return False
-    return True
-
-
-_HEAD_REMEDY = "Compare the entries with a head remembered elsewhere; the next entry writes `head` anew."
-_LOST_REMEDY = "Restore the entries and `head` from a copy of the ledger."
-
-
 @dataclass(frozen=True)
 class _Listing:
     """What the store holds, by what it is."""
 
     objects: Mapping[str, int]
     entries: Mapping[int, int]
-    has_head: bool
 
 
 class _Verification:
@@ -152,14 +100,16 @@ class _Verification:
         self.referenced: set[str] = set()
         self.hashed: dict[str, int] = {}
         self.rows = 0
-        self.listing = self._listed()
+        # Against the order of writing (objects, entry, head), so that a scan in progress looks like no damage.
+        self.head = self._head_bytes()
+        self.listing = self._listed(self._numbers())
         self._progress = progress
 
     def report(self, since: Head | None) -> VerifyReport:
         """Look at everything, in the order in which readers trust it: entries, head, objects."""
         entries = self._entries()
         raw = [data for data, _ in entries]
-        self._head(raw)
+        check_head(self.head, raw, self.found)
         authentic = check_since(since, raw, self.found) if since is not None else None
         runs = [run for _, entry in entries if entry is not None for run in self._entry(entry)]
         for digest, manifest in runs:
@@ -173,20 +123,32 @@ class _Verification:
 
     # Names
 
-    def _listed(self) -> _Listing:
+    def _head_bytes(self) -> bytes | None:
+        try:
+            return self.store.get_range("head", 0, MAX_HEAD + 1)
+        except IntegrityError:
+            return None
+
+    def _numbers(self) -> dict[int, int]:
+        listed = ((entry_number(path), size) for path, size in self.store.list("entries"))
+        found = {number: size for number, size in listed if number is not None and size >= 0}
+        # A listing is no snapshot: it may show a later entry and not an earlier one.
+        for n in first_gaps(found.keys()):
+            if (size := self.store.size(entry_path(n))) is not None:
+                found[n] = size
+        return found
+
+    def _listed(self, entries: Mapping[int, int]) -> _Listing:
         objects: dict[str, int] = {}
-        entries: dict[int, int] = {}
-        has_head, temporaries = False, []
+        temporaries = []
         for path, size in self.store.list(""):
-            digest, number = object_digest(path), entry_number(path)
+            digest = object_digest(path)
             if is_ignored(path):
                 continue
             if size >= 0 and digest is not None:
                 objects[digest] = size
-            elif size >= 0 and number is not None:
-                entries[number] = size
-            elif size >= 0 and path == "head":
-                has_head = True
+            elif size >= 0 and (path == "head" or entry_number(path) is not None):
+                continue
             elif is_temporary(path):
                 temporaries.append(path)
             else:
@@ -200,17 +162,15 @@ class _Verification:
         if temporaries:
             found = f"{len(temporaries)} left by writes that were cut off, such as {temporaries[0]}"
             self.found.note("objects", "temporaries", expected="none", found=found, remedy="`forebear gc` removes them.")
-        return _Listing(objects, entries, has_head)
+        return _Listing(objects, entries)
 
-    # Entries and head
+    # Entries
 
     def _entries(self) -> list[tuple[bytes, Entry | None]]:
         numbers = sorted(self.listing.entries)
         if numbers != list(range(len(numbers))):
             hole = next(n for n, number in enumerate(numbers) if n != number)
-            self.found.add(
-                entry_path(hole), "entry_missing", expected=f"an entry, for there is one of number {numbers[-1]}", found="none"
-            )
+            self.found.add(entry_path(hole), "entry_missing", expected=f"an entry, for there is one of number {numbers[-1]}", found="none")
         entries: list[tuple[bytes, Entry | None]] = []
         for n in range(len(numbers)):
             if n not in self.listing.entries:
@@ -231,14 +191,6 @@ class _Verification:
         except ForebearError as error:
             self.found.add_error(entry_path(n), error)
             return data, None
-
-    def _head(self, entries: list[bytes]) -> None:
-        try:
-            data = self.store.get_range("head", 0, MAX_HEAD + 1) if self.listing.has_head else None
-        except ForebearError as error:
-            self.found.add_error("head", error)
-            return
-        check_head(data, entries, self.found)
 
     # What entries name
 

@@ -47,7 +47,8 @@ class NodeTable:
     def from_json(cls, value: Mapping[str, Any]) -> NodeTable:
         """The table of one entry; absent columns are all null."""
         size = value["size"]
-        columns = {name: value.get(name) or [None] * size for name in _NODE_COLUMNS}
+        nothing: list[Any] = [None] * size
+        columns = {name: value.get(name) or nothing for name in _NODE_COLUMNS}
         if any(len(column) != size for column in columns.values()) or not 0 <= value["recorded"] <= size:
             raise ValueError("columns of a node table differ in length")
         return cls(value["recorded"], **columns)

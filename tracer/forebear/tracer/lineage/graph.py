@@ -239,15 +239,14 @@ class _Builder:
         """Positions in the graph of an entry's nodes; new ones are added."""
         graph, index = self.graph, self.graph._index[kind]
         size, base = len(table.name), len(graph.ids)
-        ids = [
-            digest or (f"name:{name}" if revision is None else f"name:{name}@{revision}")
-            for name, revision, digest in zip(table.name, table.revision, table.digest, strict=True)
-        ]
-        fresh = [one for one in ids if one not in index] if index else ids
-        fresh = list(dict.fromkeys(fresh))
+        ids, first = _ids(table), not index
+        fresh = ids if first else [one for one in dict.fromkeys(ids) if one not in index]
         index.update(zip(fresh, range(base, base + len(fresh)), strict=True))
+        if first and len(index) == size:  # the first entry, and no node twice in it: nothing need be looked up
+            places = np.arange(base, base + size)
+        else:
+            places = np.fromiter(map(index.__getitem__, ids), np.int64, size)
         graph.ids += fresh
-        places = np.fromiter(map(index.__getitem__, ids), np.int64, size)
         self._grow(len(fresh), kind)
         if len(fresh) == size:
             graph.names += table.name
@@ -272,12 +271,14 @@ class _Builder:
         graph = self.graph
         recorded = places[: table.recorded]
         for column, kept in ((table.revision, graph.revisions), (table.digest, graph.digests)):
-            kept.update((int(places[n]), value) for n, value in enumerate(column) if value is not None)
-        for n, aliases in enumerate(table.aliases):
-            if aliases:
-                at = int(places[n])
-                graph.aliases[at] = sorted({*graph.aliases.get(at, ()), *aliases})
-        stated = np.fromiter(map(_ANCESTRY.__getitem__, table.ancestry), np.int8, len(table.ancestry))[: table.recorded]
+            kept.update((int(places[n]), value) for n in _held(column) if (value := column[n]) is not None)
+        for n in _held(table.aliases):
+            at = int(places[n])
+            graph.aliases[at] = sorted({*graph.aliases.get(at, ()), *(table.aliases[n] or ())})
+        stated = np.zeros(table.recorded, np.int8)
+        if any(table.ancestry):
+            codes = map(_ANCESTRY.__getitem__, table.ancestry)
+            stated = np.fromiter(codes, np.int8, len(table.ancestry))[: table.recorded]
         old = graph.ancestry[recorded]
         names = [None, *(one.value for one in Ancestry)]
         for n in np.flatnonzero((old != 0) & (stated != 0) & (old != stated)).tolist():
@@ -472,9 +473,7 @@ class _Builder:
     def _finish_usage(self, redirect: dict[int, int]) -> None:
         graph = self.graph
         for _, models, table in self._usage:
-            for model, shard, first, last, stage in zip(
-                table.model, table.shard, table.first, table.last, table.stage, strict=True
-            ):
+            for model, shard, first, last, stage in zip(table.model, table.shard, table.first, table.last, table.stage, strict=True):
                 node = int(models[model])
                 index = graph._shard_index.setdefault(shard, len(graph._shard_index))
                 key = (redirect.get(node, node), _STAGE.get(stage or "", -1))
@@ -496,6 +495,20 @@ def _plain_edges(child: Ints, parent: Ints, *, rule: int) -> Edges:
         np.full(size, -1, "i4"),
         np.full(size, -1, np.int64),
     )
+
+
+def _ids(table: NodeTable) -> list[str]:
+    if not any(table.digest) and not any(table.revision):
+        return [f"name:{name}" for name in table.name]
+    return [
+        digest or (f"name:{name}" if revision is None else f"name:{name}@{revision}")
+        for name, revision, digest in zip(table.name, table.revision, table.digest, strict=True)
+    ]
+
+
+def _held(column: Sequence[Any]) -> Iterable[int]:
+    """Positions of a column that hold something."""
+    return [n for n, value in enumerate(column) if value is not None] if any(column) else ()
 
 
 def _coded(column: Sequence[str | None] | None, codes: dict[str, int], size: int, *, default: int) -> npt.NDArray[np.int8]:

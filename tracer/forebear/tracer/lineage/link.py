@@ -83,9 +83,7 @@ def known_shards(ledger: Ledger) -> KnownShards:
     return known
 
 
-def link(
-    ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time: str, usage: Sequence[str | Path] = ()
-) -> Linked:
+def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time: str, usage: Sequence[str | Path] = ()) -> Linked:
     """Add training records to the ledger as one lineage entry.
 
     Args:
@@ -273,9 +271,7 @@ class _Builder:
             parent = ("dataset", self._datasets.refer(one.dataset))
             self._relate(one.relation.value, child, parent, evidence=one.evidence, **attributes)
 
-    def _relate(
-        self, relation: str, child: tuple[Kind, int], parent: tuple[Kind, int], *, evidence: Grade, **others: Any
-    ) -> None:
+    def _relate(self, relation: str, child: tuple[Kind, int], parent: tuple[Kind, int], *, evidence: Grade, **others: Any) -> None:
         key = (relation, child[0], parent[0])
         table = self._relations.setdefault(key, RelationTable(*key))
         others["evidence"] = None if evidence is Grade.DECLARED else evidence.value

@@ -130,11 +130,7 @@ RULES: tuple[Rule, ...] = (
         condition="kept if the mixture lists no shards of its own, else lineage",
         source="a mixture without shards of its own is its parts",
     ),
-    *(
-        _guided(one, kind)
-        for one in (Relation.JUDGED_BY, Relation.SELECTED_BY, Relation.REWARDED_BY)
-        for kind in ("model", "dataset")
-    ),
+    *(_guided(one, kind) for one in (Relation.JUDGED_BY, Relation.SELECTED_BY, Relation.REWARDED_BY) for kind in ("model", "dataset")),
     Rule(Relation.TOKENIZER_FROM, "model", "model", None, walked=False, condition="recorded, passes nothing"),
     Rule(Relation.TOKENIZER_FROM, "dataset", "model", None, walked=False, condition="recorded, passes nothing"),
     Rule(Relation.EVALUATED_ON, "model", "dataset", None, walked=False, condition="recorded, passes nothing"),

@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 from forebear.schemas.digests import digest_name, merkle_root
 from forebear.schemas.enums import Action, EntryKind
 from forebear.schemas.errors import IntegrityError, UsageError
+from forebear.schemas.moments import utc_text
 from forebear.schemas.records import DetectorRecord, Entry, Head, ObjectRef, RunManifest, Threshold, run_digest_leaves
 from forebear.schemas.tables import CLEANED, FLAGGED, LOG, SHARDS, parquet_bytes, read_parquet
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import SpanSummary, documents_of, part_root
+from forebear.tracer.scan.audit_sample import add_counts
 from forebear.tracer.scan.log import LogRef
 from forebear.tracer.scan.packs import Pack, Shard
 from forebear.tracer.scan.work import Work
@@ -68,7 +70,7 @@ def commit_job(ledger: Ledger, job: str, *, clock: Callable[[], datetime]) -> Co
         IntegrityError: The log does not reconcile with what was read.
     """
     records = job_work(ledger.store.url, job)
-    if "done.json" in records.names(""):
+    if records.has("done.json"):
         return _ended(ledger, records)
     plan, decided = _records(records, job)
     packs = [Pack.from_json(text) for text in decided["packs"]]
@@ -254,8 +256,8 @@ def _manifest(
         overflow=tuple(decided["overflow"]),
         curve=tuple(plan["curve"]),
         started=plan["started"],
-        finished=clock().isoformat(timespec="microseconds"),
-        environment={**plan["environment"], "unmeasured": decided["unmeasured"], "large_buckets": decided["large_buckets"]},
+        finished=utc_text(clock()),
+        environment={**plan["environment"], **_found(decided, logs)},
     )
 
 
@@ -271,6 +273,16 @@ def _unique(refs: Any) -> tuple[ObjectRef, ...]:
 def _stored(ledger: Ledger, table: pa.Table) -> ObjectRef:
     data = parquet_bytes(table)
     return ObjectRef(ledger.put_object(data), len(data), table.num_rows)
+
+
+def _found(decided: Mapping[str, Any], logs: Sequence[LogRef]) -> dict[str, Any]:
+    """What a run's summary tells beyond its counts of rows."""
+    return {
+        "unmeasured": decided["unmeasured"],
+        "partitions": decided["partitions"],
+        "large_buckets": decided["large_buckets"],
+        "second_tier": add_counts(ref.tiers for ref in logs),
+    }
 
 
 def _flagged(records: Work, logs: Sequence[LogRef]) -> pa.Table:
@@ -305,7 +317,7 @@ def _incomplete(packs: Sequence[Pack], decided: Mapping[str, Any]) -> list[dict[
 
 def _append_once(ledger: Ledger, manifest: RunManifest, records: Work) -> tuple[str, RunManifest, Head]:
     """Append the run's entry, unless an earlier try of this job did."""
-    if "committing.json" in records.names(""):
+    if records.has("committing.json"):
         tried = records.get_json("committing.json")["run"]
         if any(entry.object == tried for _, _, entry in ledger.entries()):
             return tried, RunManifest.from_bytes(ledger.get_object(tried)), ledger.head()

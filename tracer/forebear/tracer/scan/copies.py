@@ -1,7 +1,8 @@
 """Exact copies: documents with the same SHA-256, found by ranges of digests over the rosters.
 
 Always true here: every group of copies has one representative, the earliest in the total order among those that survive the other
-policies (among all, where none does); near-duplicates are looked for among representatives only.
+policies (among all, where none does); what an earlier run kept comes before all; near-duplicates are looked for among representatives
+only.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ def find_copies(span: HashRange, rosters: Rosters) -> Copies:
     found = _repeated(span, rosters)
     if not len(found):
         return Copies(found, found)
-    digest = rosters.gather(found, "document")
+    digest, state, rank = rosters.gather(found, "document", "state", "rank")
     shard, row = rosters.rows(found)
-    lost = rosters.gather(found, "state") != SURVIVES
-    rank = rosters.gather(found, "rank")
+    lost = state != SURVIVES
     words = [digest[:, k] for k in (3, 2, 1, 0)]
     order = np.lexsort((row, shard, rank, lost, *words))
     found, digest = found[order], digest[order]

@@ -61,14 +61,14 @@ def verified(parts: Iterable[Measured]) -> Verified:
 
 
 def decide_run(edges: Edges, copies: Copies, rosters: Rosters) -> Iterator[tuple[int, pa.Table]]:
-    """Decide; yields (place of the pack, its `DECISION` table sorted by position)."""
+    """Decide; yields (place of the pack, its `DECISION` table sorted by position) for packs of this run."""
     named = np.unique(np.concatenate([edges.left, edges.right, copies.representative, copies.member]))
     if not len(named):
         return
     facts = document_facts(named, rosters)
     decided = decide(facts, edges, copies)
     pack, position = split_numbers(named)
-    for n in np.unique(pack).tolist():
+    for n in np.unique(pack[pack < rosters.own]).tolist():
         mine = np.flatnonzero(pack == n)
         yield n, _table(position[mine], mine, decided, facts=facts, rosters=rosters)
 

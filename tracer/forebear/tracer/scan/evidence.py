@@ -310,7 +310,8 @@ def _whole(digest: str, packs: list[Pack]) -> list[str]:
         if digest in pack.ends and pack.ends[digest]["rows"] == rows:
             return [pack.name]
     alone = {pack.spans[0].first_row: pack for pack in packs if {span.shard for span in pack.spans} == {digest}}
-    row, names = 0, []
+    row = 0
+    names: list[str] = []
     while row in alone:
         pack = alone[row]
         row, names = row + pack.positions, [*names, pack.name]

@@ -22,6 +22,7 @@ from forebear.schemas.records import ObjectRef
 from forebear.schemas.tables import DIGEST, LOG, parquet_bytes
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import SpanSummary, count_reasons, count_sources, flagged_rows, summarise
+from forebear.tracer.scan.audit_sample import count_tiers
 from forebear.tracer.scan.decide import DECISION
 from forebear.tracer.scan.packs import Pack, best_scores, read_evidence, threshold_column
 from forebear.tracer.scan.plan import Plan
@@ -38,6 +39,7 @@ class LogRef:
     spans: tuple[SpanSummary, ...]
     reasons: Mapping[str, int]
     sources: Mapping[str, Mapping[str, int]]
+    tiers: Mapping[str, int] = dataclasses.field(default_factory=dict)  # what a second tier scored, and what the first missed
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored in the job."""
@@ -70,6 +72,7 @@ def log_pack(pack: Pack, decisions: pa.Table | None, plan: Plan, *, ledger: Ledg
         spans=tuple(summarise(log)),
         reasons=count_reasons(log),
         sources=count_sources(log),
+        tiers=count_tiers(log, [record for _, record in plan.detectors]),
     )
     return Logged(ref, flagged, tuple(kept_rows(log, ref.spans)))
 

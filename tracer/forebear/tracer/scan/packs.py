@@ -2,7 +2,7 @@
 
 Always true here: a pack's rows have positions from 0; a span of it is consecutive rows of one shard, at most one aligned range of
 2**20 rows; a document's number in a run is the pack's place in the sorted list of packs, then its position. A run may use
-only some spans of a pack that an earlier run wrote.
+only some spans of a pack that an earlier run wrote. Packs of a run that this one is held against come after its own.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Pack:
         bands: The band table, where documents were signed.
         used: Shards of this run, with their paths; spans of others are passed over.
         reused: Whether an earlier run or job made it.
+        earlier: The run (its manifest) that kept these documents, where they are those that this run is held against.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Pack:
     used: tuple[Shard, ...] = ()
     reused: bool = False
     transient: bool = False  # made while a source changed or went: never reused
+    earlier: str = ""
 
     @property
     def evidence_path(self) -> str:
@@ -124,8 +126,8 @@ ROSTER = pa.schema(
     [
         pa.field("document", DIGEST),
         pa.field("bytes", pa.int64()),
-        pa.field("shingles", pa.int64()),
-        pa.field("rank", pa.int32()),  # the source's priority, 0 first
+        pa.field("shingles", pa.int64()),  # -1: not known, of a document that an earlier run kept
+        pa.field("rank", pa.int32()),  # the source's priority, 0 first; -1 for what an earlier run kept
         pa.field("state", pa.uint8()),
     ]
 )
@@ -206,11 +208,16 @@ def threshold_column(source: pa.ChunkedArray, record: DetectorRecord, which: str
     return by_code[encoded.indices.fill_null(len(by_code) - 1).to_numpy()]
 
 
+OPEN_ROWS = 1 << 21
+"""Rosters of so many rows stay open at once: what bounds their share of a worker's memory."""
+
+
 class Rosters:
-    """The rosters of all packs of a run, opened as they are asked for."""
+    """The rosters of all packs of a run, opened as they are asked for; packs of earlier runs come last."""
 
     def __init__(self, packs: Sequence[Pack], work: Work) -> None:
-        self.packs = sorted(packs, key=lambda pack: pack.name)
+        self.packs = sorted(packs, key=lambda pack: (pack.earlier != "", pack.name))
+        self.own = sum(not pack.earlier for pack in self.packs)
         self._work = work
         self._open: dict[int, Roster] = {}
         digests = sorted({shard.digest for pack in self.packs for shard in pack.used})
@@ -220,18 +227,21 @@ class Rosters:
     def roster(self, n: int) -> Roster:
         """The roster of the n-th pack."""
         if n not in self._open:
+            held = sum(len(roster.state) for roster in self._open.values())
+            while self._open and held + self.packs[n].positions > OPEN_ROWS:
+                held -= len(self._open.pop(next(iter(self._open))).state)
             self._open[n] = _open_roster(self._work.get(roster_name(self.packs[n])))
         return self._open[n]
 
-    def gather(self, documents: U64, name: str) -> npt.NDArray[Any]:
-        """One column for documents given by number, in any order."""
+    def gather(self, documents: U64, *names: str) -> tuple[npt.NDArray[Any], ...]:
+        """Columns for documents given by number, in any order; each roster is opened once."""
         pack, position = split_numbers(documents)
-        parts = [(n, pack == n) for n in np.unique(pack).tolist()]
-        first = getattr(self.roster(parts[0][0] if parts else 0), name) if self.packs else np.zeros(0, "i8")
-        out = np.empty((len(documents), *first.shape[1:]), dtype=first.dtype)
-        for n, mine in parts:
-            out[mine] = getattr(self.roster(n), name)[position[mine]]
-        return out.astype(out.dtype.newbyteorder("="), copy=False)
+        out = [np.zeros((len(documents), *((4,) if name == "document" else ())), _KINDS[name]) for name in names]
+        for n in np.unique(pack).tolist():
+            roster, mine = self.roster(n), np.flatnonzero(pack == n)
+            for column, name in zip(out, names, strict=True):
+                column[mine] = getattr(roster, name)[position[mine]]
+        return tuple(out)
 
     def rows(self, documents: U64) -> tuple[I64, I64]:
         """(rank of the shard's digest, row in the shard) of documents given by number."""
@@ -247,6 +257,9 @@ class Rosters:
             shard[mine] = ranks[at]
             row[mine] = firsts[at] + position[mine] - offsets[at]
         return shard, row
+
+
+_KINDS = {"document": "u8", "bytes": "i8", "shingles": "i8", "rank": "i4", "state": "u1"}
 
 
 def roster_name(pack: Pack) -> str:

@@ -47,6 +47,7 @@ class Plan:
         policy: The effective policy.
         reader: Options of the reader.
         clean: Folder for cleaned shards, if they are asked for.
+        against: Earlier runs whose documents precede all others, as sorted (run digest, manifest's digest).
     """
 
     job: str
@@ -55,6 +56,7 @@ class Plan:
     policy: Policy
     reader: ReaderOptions
     clean: str | None = None
+    against: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def signature(self) -> SignatureOptions | None:
@@ -70,7 +72,7 @@ class Plan:
     def scope(self) -> dict[str, Any]:
         """Leaf 0 of the run digest: policy, detectors, signature, reader, against."""
         return {
-            "against": [],
+            "against": [run_digest for run_digest, _ in self.against],
             "detectors": sorted(record.digest for _, record in self.detectors),
             "policy": self.policy.digest,
             "reader": self.reader.to_json(),
@@ -85,7 +87,7 @@ class Plan:
 
     def __getstate__(self) -> dict[str, Any]:
         """Plans travel to workers without the models that were loaded here."""
-        names = ("job", "ledger", "work", "policy", "reader", "clean")
+        names = ("job", "ledger", "work", "policy", "reader", "clean", "against")
         return {name: getattr(self, name) for name in names}
 
 

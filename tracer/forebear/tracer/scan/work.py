@@ -6,6 +6,7 @@ bundle) does no harm; on a local disk a block is read through a memory map, so t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebear.schemas.errors import IntegrityError, UsageError
+from forebear.tracer.ledger.bucket import Bucket
+
 __all__ = ["Work", "arrays_block", "block_arrays"]
 
 
@@ -27,14 +31,14 @@ class Work:
     def __init__(self, url: str) -> None:
         self.url = url
         self._folder = _local(url)
-        self._remote: Any = None if self._folder is not None else _Remote(url)
+        self._bucket = Bucket(url) if self._folder is None else None
 
     def put(self, name: str, data: bytes | pa.Buffer) -> None:
         """Store a block, whole or not at all."""
-        if self._folder is None:
-            self._remote.put(name, bytes(data))
+        if self._bucket is not None:
+            self._bucket.replace(name, bytes(data), durable=False)
             return
-        path = self._folder / name
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
         try:
@@ -47,15 +51,19 @@ class Work:
 
     def get(self, name: str) -> pa.Buffer:
         """A block's bytes; KeyError where there is none."""
-        if self._folder is None:
-            return pa.py_buffer(self._remote.get(name))
-        path = self._folder / name
+        if self._bucket is not None:
+            return pa.py_buffer(_held(self._bucket, name))
+        path = self._path(name)
         if not path.exists():
             raise KeyError(name)
         if not path.stat().st_size:
             return pa.py_buffer(b"")
         with pa.memory_map(str(path)) as mapped:
             return mapped.read_buffer()
+
+    def has(self, name: str) -> bool:
+        """Whether there is a block of this name."""
+        return self._bucket.size(name) is not None if self._bucket is not None else self._path(name).is_file()
 
     def put_json(self, name: str, value: Any) -> None:
         """Store a small record."""
@@ -67,52 +75,32 @@ class Work:
 
     def names(self, folder: str) -> list[str]:
         """Names below a folder, sorted."""
-        if self._folder is None:
-            return sorted(self._remote.names(folder))
-        top = self._folder / folder
+        if self._bucket is not None:
+            return [name for name, _ in self._bucket.list(folder)]
+        top = self._path(folder)
         if not top.is_dir():
             return []
-        return sorted(str(p.relative_to(self._folder)) for p in top.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return sorted(str(p.relative_to(self._path(""))) for p in top.rglob("*") if p.is_file() and not p.name.startswith("."))
 
     def clear(self, folder: str = "") -> None:
         """Remove every block below a folder; a place that cannot be cleared is left, since blocks are no evidence."""
-        if self._folder is None:
-            self._remote.clear(folder)
-        else:
-            shutil.rmtree(self._folder / folder, ignore_errors=True)
+        if self._bucket is None:
+            shutil.rmtree(self._path(folder), ignore_errors=True)
+            return
+        with contextlib.suppress(UsageError):
+            for name in self.names(folder):
+                self._bucket.delete(name)
+
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        return self._folder / name
 
 
-class _Remote:
-    """The same over obstore."""
-
-    def __init__(self, url: str) -> None:
-        from obstore.store import from_url
-
-        self._store = from_url(url)
-
-    def put(self, name: str, data: bytes) -> None:
-        import obstore
-
-        obstore.put(self._store, name, data)
-
-    def get(self, name: str) -> bytes:
-        import obstore
-
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except FileNotFoundError as error:
-            raise KeyError(name) from error
-
-    def clear(self, folder: str) -> None:
-        import obstore
-
-        for name in self.names(folder):
-            obstore.delete(self._store, name)
-
-    def names(self, folder: str) -> list[str]:
-        import obstore
-
-        return [str(meta["path"]) for batch in obstore.list(self._store, prefix=folder) for meta in batch]
+def _held(bucket: Bucket, name: str) -> bytes:
+    try:
+        return bucket.get(name)
+    except IntegrityError as error:
+        raise KeyError(name) from error
 
 
 def _local(url: str) -> Path | None:

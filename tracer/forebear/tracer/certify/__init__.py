@@ -1,0 +1,1 @@
+"""Answers in, documents out: the birth certificate, and what says the same in other people's formats."""

@@ -1,0 +1,1 @@
+"""Reports for people: one self-contained HTML page about a model, or about a scan."""
