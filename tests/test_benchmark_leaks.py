@@ -269,3 +269,19 @@ def test_gsm8k_is_found_in_web_text_and_its_train_split_is_another():
     assert met >= 0.99
     assert flagged(detector, *web) == set()
     assert len(flagged(detector, *[f"{one['question']} {one['answer']}" for one in train])) <= 4
+
+
+def test_two_workers_and_another_order_give_the_same_digest(tmp_path):
+    write_jsonl(tmp_path / "b.jsonl", [{"question": item(n)} for n in range(20)])
+    (tmp_path / "ids.txt").write_text("3-1\n")
+    toml = f'{NO_TOXICITY}[[benchmarks]]\nname = "made"\npath = "b.jsonl"\n[[denylists]]\npath = "ids.txt"\nkind = "id"\n'
+    policy = policy_of(tmp_path, toml)
+    for shard in range(4):
+        texts = [planted(item(n)) for n in range(shard * 3, shard * 3 + 3)] + [HOST]
+        write_jsonl(tmp_path / "in" / f"{shard}.jsonl", [{"id": f"{shard}-{n}", "text": text} for n, text in enumerate(texts)])
+    files = sorted((tmp_path / "in").iterdir())
+    one = scan(tmp_path / "l1", files, policy=policy)
+    two = scan(tmp_path / "l2", files[::-1], policy=policy, workers=2)
+    assert one.committed.manifest.run_digest == two.committed.manifest.run_digest
+    assert one.committed.manifest.reasons["benchmark_leak"] == 12
+    assert one.committed.manifest.reasons["denylisted"] == 1

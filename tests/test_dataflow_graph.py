@@ -25,7 +25,7 @@ from forebear.tracer.scan.work import Work
 IMAGE = "a-registry/forebear:1"
 SHARDS = 100_000
 REQUEST_BYTES = 10 << 20
-"""What Dataflow takes as a job's description (FACTS: quotas of the service)."""
+"""What Dataflow takes as a job's description."""
 
 KEY_CODERS = {common_urns.coders.STRING_UTF8.urn, common_urns.coders.VARINT.urn, common_urns.coders.BYTES.urn}
 DATAFLOW = [

@@ -56,4 +56,4 @@ KEPT = {
 def test_python_workers(case: str) -> None:
     runner, extra, milliseconds = KEPT[case]
     options = beam_options(runner=runner, workers=1, extra=extra).view_as(PortableOptions)
-    assert options.environment_cache_millis == milliseconds
+    assert int(options.environment_cache_millis) == milliseconds

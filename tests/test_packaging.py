@@ -24,6 +24,7 @@ NOT_BASE = ("apache_beam", "numba", "fasttext", "datasketch", "scipy", "zstandar
 
 # Everything in the wheel that is neither Python, SQL nor py.typed. SPEC.md is not: it is for those who have no forebear.
 DATA = {
+    "forebear/schemas/certificate.schema.json",
     "forebear/schemas/training_record.schema.json",
     "forebear/tracer/detect/builtin/card.json",
     "forebear/tracer/detect/builtin/card.md",

@@ -98,8 +98,8 @@ def test_the_record_is_one_that_link_reads(tmp_path: Path) -> None:
     (record,) = ("\n".join(block.lines) for block in blocks(README) if block.language == "yaml")
     (tmp_path / "release.yaml").write_text(record)
     read = read_record(tmp_path / "release.yaml")
-    assert {model.name for model in read.models} == {"acme/chat-7b"}
-    assert {dataset.name for dataset in read.datasets} == {"acme/instructions"}
+    assert {model.reference.name for model in read.models} == {"acme/chat-7b"}
+    assert {dataset.reference.name for dataset in read.datasets} == {"acme/instructions"}
     schema = json.loads((ROOT / "schemas/forebear/schemas/training_record.schema.json").read_text())
     jsonschema.validate(yaml.safe_load(record), schema)
 

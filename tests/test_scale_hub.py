@@ -92,5 +92,10 @@ def test_what_cannot_be_pinned_is_wrong_use(server, tmp_path, claim):
 
 def test_an_input_that_is_no_data_set_is_refused_without_asking_the_hub():
     with pytest.raises(UsageError):
-        hub_survey(["hf:a/b/c@"])
-    assert [is_hub(text) for text in ("hf:a/b@c", "hf://datasets/a/b@c/d.parquet", "hf.jsonl", "corpus/hf:x")] == [True, False, False, False]
+        hub_survey(["hf:@v1"])
+    assert [is_hub(text) for text in ("hf:a/b@c", "hf://datasets/a/b@c/d.parquet", "hf.jsonl", "corpus/hf:x")] == [
+        True,
+        False,
+        False,
+        False,
+    ]

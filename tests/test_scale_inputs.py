@@ -134,8 +134,8 @@ def test_pairs_says_how_many_it_left_out_and_shows_both_sides(removed):
     assert "Jaccard" in CliRunner().invoke(app, arguments).stdout
 
 
-def test_pairs_of_a_source_that_changed_say_so(removed, tmp_path):
-    folder, path, rows, done = removed
+def test_pairs_of_a_source_that_changed_say_so(removed):
+    folder, path, _, done = removed
     kept = path.read_bytes()
     try:
         path.write_bytes(kept + b"\n{}\n")

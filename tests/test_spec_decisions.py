@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -35,7 +35,7 @@ JACCARD = Fraction(7, 10)
 
 
 def corpus() -> list[dict[str, Any]]:
-    """Families of near copies, exact copies, a template of 150 documents, toxic texts, and texts without a token; shuffled."""
+    """Families of near copies, exact copies, two templates, toxic texts, and texts without a token; shuffled."""
     rng = random.Random(7)
     words = [f"w{n}" for n in range(400)]
     documents: list[str | None] = []
@@ -48,7 +48,9 @@ def corpus() -> list[dict[str, Any]]:
             documents.append(" ".join(near))
     template = rng.choices(words, k=60)
     documents += [" ".join([*template, f"entry{n}", *rng.choices(words, k=n % 9)]) for n in range(150)]
-    documents += rng.choices(documents, k=25)
+    alike = " ".join(["alike", *rng.choices(words, k=80)])
+    documents += [f"{alike} end{n}" for n in range(120)]
+    documents += rng.choices(documents, k=40)
     documents += [BAD, BAD, f"{BAD} {BAD}", f"{BAD} {BAD}", None, None, "", "", " \n", " \n", "one two", "one two"]
     sources = ["wiki", "forum", "web", None]
     rows = [{"id": str(n), "text": text, "source": rng.choice(sources)} for n, text in enumerate(documents)]
@@ -57,8 +59,12 @@ def corpus() -> list[dict[str, Any]]:
 
 
 def listed(documents: list[dict[str, Any]]) -> list[str]:
-    """Ids of some long documents: dropped, and early in the total order."""
-    return [one["id"] for one in sorted(documents, key=lambda one: len(one["text"] or ""))][-60::4]
+    """Ids on the denylist: the first of a large bucket in the total order, and of copies the one of the best source."""
+    family = [one for one in documents if (one["text"] or "").startswith("alike")]
+    first = sorted(family, key=lambda one: (one["source"] != "wiki", -len(one["text"]), hashlib.sha256(one["text"].encode()).digest()))
+    times = Counter(one["text"] for one in documents)
+    copies = [one for one in documents if one["text"] and times[one["text"]] > 1 and one["source"] == "wiki"]
+    return [one["id"] for one in first[:3] + copies]
 
 
 @dataclass(repr=False)  # rows lead to rows: their text would never end

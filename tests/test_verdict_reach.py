@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import random
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference_verdicts import Case, Row, Run, reference
+from reference_verdicts import Case, Row, Run, reference, unrelated
 from verdict_worlds import graph_of, graph_world
 
 from forebear.tracer.audit.family import Families
 from forebear.tracer.audit.reach import Sources, reach
 from forebear.tracer.audit.rows import segments_of
-from forebear.tracer.lineage.graph import Graph
+from forebear.tracer.lineage.graph import MODEL, Graph
 
-WORLDS = int(os.environ.get("FOREBEAR_WORLDS", "100"))
+WORLDS = int(os.environ.get("FOREBEAR_WORLDS", "60"))
 
 
 @given(st.integers(0, 2**40).map(random.Random), st.integers(0, 3))
@@ -52,3 +53,17 @@ def _hits(graph: Graph, shard: str) -> dict[int, int | None]:
 def _used(graph: Graph, shard: str, dataset: int, edge: int) -> int:
     key = (int(graph.edges.child[edge]), int(graph.edges.stage[edge]))
     return sum(1 for one, _ in segments_of(graph, dataset, (key,)) if one == graph.shard(shard))
+
+
+@given(st.integers(0, 2**40).map(random.Random))
+@settings(max_examples=WORLDS, deadline=None)
+def test_families_of_many_are_those_of_each(rng: random.Random) -> None:
+    _, case, record = graph_world(rng)
+    graph = graph_of(case, record)
+    models = [n for n in range(len(graph.ids)) if graph.kind[n] == MODEL]
+    many = np.array(models * 200)
+    for maker in models:
+        expected = [unrelated(case, graph.ids[one][5:], graph.ids[maker][5:]) for one in models]
+        assert Families(graph).unrelated_all(many, maker).tolist() == expected * 200
+        one_by_one = Families(graph)
+        assert [one_by_one.unrelated(one, maker) for one in models] == expected

@@ -1,6 +1,6 @@
 """The engine says what VERDICTS.md says: compared with a plain-Python reference on random worlds.
 
-`FOREBEAR_WORLDS` sets how many (default 300 of each kind).
+`FOREBEAR_WORLDS` sets how many (default 100 of each kind).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from verdict_worlds import engine, evidence_world, graph_world, read_engine
 
 from forebear.schemas.enums import Verdict
 
-WORLDS = int(os.environ.get("FOREBEAR_WORLDS", "300"))
+WORLDS = int(os.environ.get("FOREBEAR_WORLDS", "100"))
 many = settings(max_examples=WORLDS, deadline=None, suppress_health_check=list(HealthCheck))
 randoms = st.integers(0, 2**40).map(random.Random)
 
@@ -48,8 +48,10 @@ def test_another_threshold_is_judged_from_logged_scores(rng: random.Random, thre
 
 def test_over_some_hundred_random_worlds_every_verdict_occurs() -> None:
     """So that agreement means something."""
-    seen = set()
+    missing = {one.value for one in Verdict}
     for seed in range(400):
         _, case, _ = graph_world(random.Random(seed))
-        seen.add(reference(case, "m0")["verdict"])
-    assert seen == {one.value for one in Verdict}
+        missing.discard(reference(case, "m0")["verdict"])
+        if not missing:
+            break
+    assert not missing

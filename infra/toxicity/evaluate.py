@@ -106,9 +106,7 @@ def measure(data: Path) -> dict[str, Any]:
     comments = sets.wiki_comments(data)
     measured = {
         "wikipedia comments (tox_wiki_bias, non-fuzzed test set)": labelled(comments),
-        "wikipedia comments (tox_jigsaw_5k, without those above; settings were chosen on it)": labelled(
-            sets.jigsaw_comments(data)
-        ),
+        "wikipedia comments (tox_jigsaw_5k, without those above; settings were chosen on it)": labelled(sets.jigsaw_comments(data)),
     }
     false = {
         "wikipedia sentences with identity terms (test split)": clean(identity),

@@ -126,7 +126,7 @@ def add_run(ledger: Ledger, shards: list[bytes], rng: np.random.Generator) -> No
 def one_pack(ledger: Ledger) -> ObjectRef:
     """The log of one shard, which stands for that of every shard here: a recall reads its documents."""
     rows = [
-        {name: None for name in LOG.names}
+        dict.fromkeys(LOG.names)
         | {
             "shard": bytes(32),
             "row": n,

@@ -55,11 +55,11 @@ def write(folder: Path, count: int, per_file: int) -> Path:
     return folder
 
 
-def scan(corpus: Path, ledger: Path, arguments: list[str]) -> tuple[dict[str, object], float, float, float]:
-    """The scan's answer, peak MB of the tree (proportional set size), peak MB of its largest process, seconds."""
+def scan(corpus: Path, ledger: Path, arguments: list[str]) -> tuple[dict[str, object], list[float], float]:
+    """The scan's answer; peak MB of the tree (proportional set size), of its driver and of its largest worker; seconds."""
     shutil.rmtree(ledger, ignore_errors=True)
     command = [str(Path(sys.executable).parent / "forebear"), "scan", str(corpus), "--ledger", str(ledger), "--json", *arguments]
-    start, tree, largest = time.monotonic(), 0.0, 0.0
+    start, peaks = time.monotonic(), [0.0, 0.0, 0.0]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         root = psutil.Process(process.pid)
         while process.poll() is None:
@@ -70,11 +70,12 @@ def scan(corpus: Path, ledger: Path, arguments: list[str]) -> tuple[dict[str, ob
                     sizes.append(one.memory_full_info().pss / 1e6)
                 except psutil.Error:
                     continue
-            tree, largest = max(tree, sum(sizes)), max([largest, *sizes])
+            now = [sum(sizes), *sizes[:1], max(sizes[1:], default=0.0)]
+            peaks = [max(pair) for pair in zip(peaks, now, strict=False)] or peaks
             time.sleep(0.25)
         assert process.stdout is not None
         answer = json.loads(process.stdout.read())
-    return answer, tree, largest, time.monotonic() - start
+    return answer, peaks, time.monotonic() - start
 
 
 def _children(root: psutil.Process) -> list[psutil.Process]:
@@ -96,12 +97,12 @@ def main() -> None:
     for count in given.counts:
         per_file = given.tiny or (count if given.one_file else SHARD)
         corpus = write(given.folder / f"{count}-{per_file}", count, per_file)
-        answer, tree, largest, seconds = scan(corpus, given.folder / "ledger", ["--workers", str(given.workers), *rest])
+        answer, (tree, driver, worker), seconds = scan(corpus, given.folder / "ledger", ["--workers", str(given.workers), *rest])
         size = sum(path.stat().st_size for path in corpus.iterdir()) / 1e6
         rows = answer["rows"]["in"]  # type: ignore[index]
         print(
             f"{count:>9,} documents, {size:,.0f} MB in {-(-count // per_file):,} files, {given.workers} workers: tree {tree:,.0f} MB,"
-            f" largest process {largest:,.0f} MB, {seconds:,.0f} s, {rows / seconds:,.0f}/s, seconds {answer['seconds']}",
+            f" driver {driver:,.0f} MB, largest worker {worker:,.0f} MB, {seconds:,.0f} s, {rows / seconds:,.0f}/s, seconds {answer['seconds']}",
             flush=True,
         )
 

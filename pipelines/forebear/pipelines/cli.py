@@ -109,6 +109,30 @@ def pairs(
 
 
 @app.command()
+def evaluate(
+    detector: Annotated[str, typer.Argument(help="A detector of the policy, or a fastText classifier's file.")],
+    labelled: Annotated[str, typer.Argument(metavar="LABELLED_FILE", help="JSONL, CSV, TSV or Parquet of labelled texts.")],
+    text_field: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    label_field: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    group_field: Annotated[str, typer.Option(help="Column of a group, for false positives by group; empty: none.")] = "",
+    positive: Annotated[list[str] | None, typer.Option(help="A label that means bad; default: what says yes.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (TOML) that has the detector.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the curves here (PNG).")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the result here (JSON).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A detector's accuracy on labelled texts."""
+    _need_pipelines()
+    from forebear.pipelines.summary import show_tables
+    from forebear.tracer.detect.evaluate import Fields, tables
+    from forebear.tracer.scan.evaluate import EvaluateRequest, evaluate_command
+
+    fields = Fields(text_field, label_field, group_field, positive=tuple(positive or ()))
+    result = evaluate_command(EvaluateRequest(detector, labelled, fields, policy, picture, output))
+    _say(result) if as_json else show_tables(tables(result))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo's files go.")] = Path("forebear-demo"),
 ) -> None:

@@ -47,11 +47,12 @@ def hub_survey(inputs: Sequence[str]) -> Survey:
 
 
 def _files(name: str, revision: str | None, pattern: str | None, text: str) -> tuple[list[InputFile], list[str]]:
-    info = _info(name, revision)
     if revision is None:
+        expected = f"a revision, so that the same bytes are meant later too: hf:{name}@REVISION"
         raise _wrong(
-            "no_revision", f"a revision, so that the same bytes are meant later too: {text}@REVISION", text, f"Its newest is @{info.sha}."
+            "no_revision", expected, text, "Name a commit, a tag or a branch; @main takes what is newest now, and logs its commit."
         )
+    info = _info(name, revision)
     place = f"hf://datasets/{name}@{info.sha}"
     taken, left = [], []
     for one in info.siblings or ():
@@ -62,27 +63,23 @@ def _files(name: str, revision: str | None, pattern: str | None, text: str) -> t
         sha256 = one.lfs.sha256 if one.lfs else None
         taken.append(InputFile(path, one.size or 0, kind, f"sha256:{sha256}" if sha256 else None))
     if not taken:
-        remedy = (
-            "Name another revision: many data sets have their rows as Parquet under refs/convert/parquet (write refs%2Fconvert%2Fparquet)."
-        )
+        remedy = "Many data sets have their rows as Parquet under another revision: hf:NAME@refs%2Fconvert%2Fparquet."
         raise _wrong("no_match", f"Parquet, JSONL or Arrow files in {text}", f"{len(left)} other files", remedy)
     return taken, left
 
 
-def _info(name: str, revision: str | None) -> Any:
+def _info(name: str, revision: str) -> Any:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise _wrong(
-            "datasets_not_installed", "an installation with the datasets extra", str(error), "pip install 'forebear[datasets]'"
-        ) from error
+        expected = "an installation with the datasets extra"
+        raise _wrong("datasets_not_installed", expected, str(error), "pip install 'forebear[datasets]'") from error
     try:
-        return HfApi().dataset_info(name, revision=(revision or "main").replace("%2F", "/"), files_metadata=True)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+        return HfApi().dataset_info(name, revision=revision.replace("%2F", "/"), files_metadata=True)
+    except Exception as error:  # the hub package lets through what its HTTP client raises, of no common root
         found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
         remedy = "Check name and revision, the network, and HF_TOKEN where the data set is not public; or name downloaded files."
-        raise _wrong("unknown_dataset", f"data set {name} at revision {revision or 'main'} on the hub", found, remedy) from error
+        raise _wrong("unknown_dataset", f"data set {name} at revision {revision} on the hub", found, remedy) from error
 
 
 def _wrong(kind: str, expected: str, found: str, remedy: str) -> UsageError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,8 +12,9 @@ from rich.text import Text
 
 from forebear.pipelines.scan import Scanned
 from forebear.schemas.records import RunManifest
+from forebear.tracer.scan.audit_sample import describe_tiers
 
-__all__ = ["scan_json", "show_scan"]
+__all__ = ["scan_json", "show_scan", "show_tables"]
 
 ALARM = 0.5
 """A source that loses more than this share of its rows is pointed out."""
@@ -56,6 +57,16 @@ def show_scan(scanned: Scanned, console: Console) -> None:
     parts += _notes(run, scanned)
     parts.append(Text.assemble("run ", (scanned.committed.run, "cyan"), "\nrun digest ", (run.run_digest, "cyan")))
     console.print(Group(*(part for part in parts if part is not None)))
+
+
+def show_tables(tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]) -> None:
+    """Print tables of texts: (title, header, rows)."""
+    console = Console()
+    for title, header, rows in tables:
+        table = Table(*header, title=title, title_justify="left", box=None)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
 
 
 def _reasons(run: RunManifest) -> Table | None:
@@ -113,6 +124,8 @@ def _notes(run: RunManifest, scanned: Scanned) -> list[Text]:
                 "red",
             )
         )
+    if tiers := describe_tiers(run.environment["second_tier"]):
+        notes.append(Text(tiers))
     if hot := run.environment["large_buckets"]:
         sizes = ", ".join(f"{one['documents']:,}" for one in hot[:3])
         notes.append(Text(f"Boilerplate: band buckets of {sizes} documents were worked off by their leaders.", "yellow"))

@@ -139,7 +139,7 @@ def row_texts(table: pa.Table) -> pa.Array:
     columns: list[pa.Array] = []
     for name in _SCALARS:
         column = _whole(batch[name])
-        columns.append(_netstrings(hex_column(column) if name in _DIGESTS else column))
+        columns.append(_netstrings(hex_column(column) if name in _DIGESTS and column.null_count < len(column) else column))
     columns.insert(_REASONS_AT, _netstrings(_joined(_whole(batch["reasons"]), _netstrings)))
     columns.append(_netstrings(_joined(_whole(batch["evidence"]), lambda e: _netstrings(_evidence_texts(e)))))
     return pc.binary_join_element_wise(*columns, pa.scalar("", pa.large_string()))
@@ -168,11 +168,12 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _netstrings(column: pa.Array) -> pa.Array:
+    if len(column) and column.null_count == len(column):  # common (no keeper, no source), and ten times as fast
+        return pa.repeat(pa.scalar(NULL, pa.large_string()), len(column))
     text = column.cast(pa.large_string())
-    length = pc.binary_length(text).cast(pa.large_string())
-    framed = pc.binary_join_element_wise(length, text, pa.scalar(":", pa.large_string()))
-    closed = pc.binary_join_element_wise(framed, pa.scalar("", pa.large_string()), pa.scalar(",", pa.large_string()))
-    return closed.fill_null(pa.scalar(NULL, pa.large_string()))
+    colon, comma, nothing = (pa.scalar(mark, pa.large_string()) for mark in (":", ",", ""))
+    framed = pc.binary_join_element_wise(pc.binary_length(text).cast(pa.large_string()), colon, text, comma, nothing)
+    return framed.fill_null(pa.scalar(NULL, pa.large_string())) if framed.null_count else framed
 
 
 def _evidence_texts(evidence: pa.StructArray) -> pa.Array:

@@ -19,6 +19,8 @@ from forebear.schemas.digests import is_digest, leaf_hash
 from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import IntegrityError
 
+_SIGNATURES = re.compile(r"(?:— [^\s+]+ [A-Za-z0-9+/]+={0,2}\n)+")
+
 __all__ = ["DetectorRecord", "Entry", "Head", "ObjectRef", "RunManifest", "Threshold", "run_digest_leaves"]
 
 
@@ -171,7 +173,7 @@ class Head:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
-        """Parse strictly; signature lines after an empty line are left alone.
+        """Parse strictly; after an empty line nothing but signature lines may follow, and they are not looked into.
 
         Raises:
             IntegrityError: The bytes are no head in canonical form.
@@ -179,6 +181,8 @@ class Head:
         body = data.partition(b"\n\n")
         text = body[0] + (b"\n" if body[1] else b"")
         try:
+            if body[1] and not _SIGNATURES.fullmatch(body[2].decode()):
+                raise ValueError("something else than signature lines after the empty line")
             found = re.fullmatch(rb"([^\n]+)\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/=]+)\n", text)
             if found is None or found[1].decode() != cls.ORIGIN:
                 raise ValueError("not three lines of origin, size and root")

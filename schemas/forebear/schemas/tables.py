@@ -7,6 +7,7 @@ table gives the same bytes under one version of pyarrow (chunks combined, option
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 __all__ = ["BANDS", "CLEANED", "DIGEST", "EVIDENCE", "EVIDENCE_ITEM", "FLAGGED", "GRID", "LOG", "SHARDS", "SPAN"]
@@ -171,7 +172,21 @@ def read_parquet(data: bytes | pa.Buffer, schema: pa.Schema, *, columns: list[st
     if file.schema_arrow.names != schema.names:
         raise ValueError(f"columns {file.schema_arrow.names} where {schema.names} were expected")
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    return file.read(columns=columns).select(wanted.names).cast(wanted)
+    table = file.read(columns=columns).select(wanted.names).cast(wanted)
+    for name in wanted.names:
+        _refuse_hidden_nulls(name, table[name])
+    return table
+
+
+def _refuse_hidden_nulls(path: str, column: pa.ChunkedArray) -> None:
+    """Refuse a null inside a list, or in a field of its elements that allows none: casts let those pass."""
+    if not pa.types.is_list(column.type):
+        return
+    elements = pc.list_flatten(column)
+    inner = elements.type if pa.types.is_struct(elements.type) else ()
+    required = [field.name for field in inner if not field.nullable]
+    if elements.null_count or any(pc.struct_field(elements, name).null_count for name in required):
+        raise ValueError(f"a null inside a list of column {path}")
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

@@ -243,14 +243,11 @@ def policy(
     file: Annotated[Path | None, typer.Argument(help="A policy (TOML); none: the default.")] = None, as_json: JsonOption = False
 ) -> None:
     """The effective policy, explained."""
-    from forebear.tracer.policy import explain, load_policy
+    from forebear.tracer.policy import policy_command
     from forebear.tracer.render import show_policy
 
-    loaded = load_policy(file)
-    if as_json:
-        _print({"schema": "forebear/policy/1", "digest": loaded.digest, "policy": loaded.canonical()})
-    else:
-        show_policy(loaded.digest, explain(loaded))
+    answer = policy_command(file)
+    _print(answer) if as_json else show_policy(answer)
 
 
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -212,13 +212,16 @@ def _rule_rows() -> list[tuple[str | None, ...]]:
     ]
 
 
-def show_policy(digest: str, rows: Sequence[tuple[str, str, str]]) -> None:
-    """The effective policy."""
+def show_policy(answer: Mapping[str, Any]) -> None:
+    """The effective policy, and how likely its bands are to compare a pair of some similarity."""
     out, table = _console(), _table("key", "value", "meaning")
-    for row in rows:
-        table.add_row(*(Text(plain(one)) for one in row))
+    for row in answer["keys"]:
+        table.add_row(*(Text(plain(row[name])) for name in ("key", "value", "means")))
     out.print(table)
-    out.print(Text(f"policy {digest}", "dim"))
+    if answer["recall"]:
+        points = ", ".join(f"{one['jaccard']}: {float(one['probability']):.0%}" for one in answer["recall"])
+        out.print(Text(f"pairs of that similarity that are compared: {points}"))
+    out.print(Text(f"policy {answer['digest']}", "dim"))
 
 
 def show_answer(answer: Answer) -> None:

@@ -83,7 +83,7 @@ def ask(
     """
     found = _named(runs, detectors) if detectors else _newest(runs)
     if policy is not None:
-        found = [replace(one, flags=_policy_flags(policy, one.category), origin="policy") for one in found]
+        found = [replace(one, flags=_policy_flags(policy, one), origin="policy") for one in found]
     if threshold is not None:
         found = [replace(one, flags={"": _grid(threshold)}, origin="--threshold") for one in found]
     return tuple(sorted(found, key=lambda one: (one.category, one.name, one.digest)))
@@ -126,8 +126,8 @@ def _asked(record: DetectorRecord, run: str) -> AskedDetector:
     return AskedDetector(record.digest, record.name, record.category, record.version, record.reason, flags, f"run {run}", rate)
 
 
-def _policy_flags(policy: Policy, category: str) -> dict[str, int]:
-    return {source: one.flag for source, one in policy.thresholds(category).items()}
+def _policy_flags(policy: Policy, one: AskedDetector) -> dict[str, int]:
+    return {source: own.flag for source, own in policy.thresholds(one.category, one.name).items()}
 
 
 def _grid(threshold: str | float) -> int:

@@ -6,6 +6,8 @@ contradicted ones too), `same_weights_as` and aliases, *and* every weight ancest
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,8 @@ __all__ = ["Families"]
 
 _FAMILY = np.array([rule.weights or rule.relation is Relation.SAME_WEIGHTS_AS for rule in RULES])
 
-_WALKS = 64  # models found to be open one by one before all are settled at once
+_MANY = 200  # consumers asked about before all are settled at once
+_WALKS = 64  # models looked at one by one before all are settled at once
 
 
 class Families:
@@ -26,21 +29,32 @@ class Families:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._closed = graph.closed
-        self._component = np.full(len(graph.ids), -1, np.int64)
         self._group = np.full(len(graph.ids), -1, np.int64)  # models with closed ancestry, by families as far as they are known
         self._joined: list[int] = []
+        self._asked = 0
         self._not_closed: set[int] = set()
         self._open_above: npt.NDArray[np.bool_] | None = None
-        self._undirected: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
     def unrelated(self, consumer: int, maker: int) -> bool:
         """Whether two models are demonstrably of different families."""
         if not (self._all_closed(consumer) and self._all_closed(maker)):
             return False
-        # A shared ancestor settles it without a walk over a component, which may be most of the graph.
+        # A shared ancestor settles it without a look at the whole graph.
         if self._root(int(self._group[consumer])) == self._root(int(self._group[maker])):
             return False
-        return self._family(consumer) != self._family(maker)
+        return bool(self._components[consumer] != self._components[maker])
+
+    def unrelated_all(self, consumers: npt.NDArray[np.int64], maker: int) -> npt.NDArray[np.bool_]:
+        """`unrelated` of each of some consumers and one maker; many are settled at once."""
+        self._asked += len(consumers)
+        if self._asked < _MANY:
+            return np.array([self.unrelated(one, maker) for one in consumers.tolist()], np.bool_)
+        if self._open_above is None:
+            self._open_above = self._spread_open()
+        found = ~self._open_above[consumers]
+        if self._open_above[maker] or not found.any():
+            return np.zeros(len(consumers), np.bool_)
+        return np.asarray(found & (self._components[consumers] != self._components[maker]))
 
     def _all_closed(self, model: int) -> bool:
         """Whether every weight ancestor of a model, itself included, is closed."""
@@ -102,28 +116,25 @@ class Families:
             group = self._joined[group]
         return group
 
-    def _family(self, model: int) -> int:
-        """The number of a model's component; it is walked once, by whole frontiers, since hubs have 10^5 children."""
-        if self._component[model] >= 0:
-            return int(self._component[model])
-        starts, ends = self._neighbours()
-        frontier = np.array([model])
-        self._component[model] = model
-        while len(frontier):
-            near = np.unique(_targets(starts, ends, frontier))
-            frontier = near[self._component[near] < 0]
-            self._component[frontier] = model
-        return model
-
-    def _neighbours(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        if self._undirected is None:
-            edges = self._graph.edges
-            chosen = _FAMILY[edges.rule]
-            one, other = edges.child[chosen], edges.parent[chosen]
-            left, right = np.concatenate([one, other]), np.concatenate([other, one])
-            order = np.argsort(left, kind="stable")
-            self._undirected = np.searchsorted(left[order], np.arange(len(self._graph.ids) + 1)), right[order]
-        return self._undirected
+    @cached_property
+    def _components(self) -> npt.NDArray[np.int64]:
+        """The smallest member of every node's family: pointers to smaller neighbours, doubled, then what they joined again."""
+        edges = self._graph.edges
+        chosen = _FAMILY[edges.rule]
+        one, other = edges.child[chosen], edges.parent[chosen]
+        label = np.arange(len(self._graph.ids))
+        while True:
+            one, other = label[one], label[other]
+            apart = one != other
+            if not apart.any():
+                return label
+            one, other = one[apart], other[apart]
+            smaller = np.arange(len(label))
+            np.minimum.at(smaller, one, other)
+            np.minimum.at(smaller, other, one)
+            while not np.array_equal(smaller, following := smaller[smaller]):
+                smaller = following
+            label = smaller[label]
 
 
 def _targets(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

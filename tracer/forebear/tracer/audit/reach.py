@@ -250,7 +250,7 @@ class _Reach:
         models = self._graph.edges.child[at]
         caps = np.full(len(models), cap)
         if maker >= 0:
-            caps = np.array([_CONTENT if self._families.unrelated(one, maker) else cap for one in models.tolist()])
+            caps = np.where(self._families.unrelated_all(models, maker), _CONTENT, cap)
         for model, edge, one in zip(models.tolist(), at.tolist(), caps.tolist(), strict=True) if came_from >= 0 else ():
             if self._cap[model] > one:
                 self._between.setdefault((model, one, came_from), (edge, *edges))

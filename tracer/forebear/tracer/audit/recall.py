@@ -173,10 +173,11 @@ def _recalled(session: Session, said: tuple[str, ...], named: _Named) -> Recalle
     if named.documents:
         for shard, found in find_documents(session, named.documents).items():
             rows.add(shard, found)
+    prompts = set(named.prompts)
     makings = [
         at
-        for at, more in enumerate(graph.edges.more.tolist())
-        if more >= 0 and graph.more[more].get("system_prompt") in named.prompts and RULES[graph.edges.rule[at]].parent == "model"
+        for at, more in enumerate(graph.edges.more.tolist() if prompts else ())
+        if more >= 0 and graph.more[more].get("system_prompt") in prompts and RULES[graph.edges.rule[at]].parent == "model"
     ]
     makings = [at for at in makings if graph.edges.grade[at] != _CONTRADICTED_GRADE and RULES[graph.edges.rule[at]].walked]
     sources = Sources(rows.datasets(), named.models, makings)

@@ -45,9 +45,8 @@ def band_table(bands: U64, comparable: npt.NDArray[np.bool_]) -> pa.Table:
     """
     positions = np.flatnonzero(comparable).astype("u4")
     hashes = bands[positions].reshape(-1)
-    places = np.repeat(positions, bands.shape[1])
-    order = np.lexsort((places, hashes))
-    return pa.table({"hash": hashes[order], "position": places[order]}, schema=BANDS)
+    order = np.argsort(hashes, kind="stable")  # positions ascend already
+    return pa.table({"hash": hashes[order], "position": positions[order // bands.shape[1]]}, schema=BANDS)
 
 
 def read_range(file: pq.ParquetFile, span: HashRange) -> tuple[U64, U32]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence, Set
 
 from forebear.schemas.digests import digest_bytes, leaf_hash, merkle_root
-from forebear.schemas.errors import IntegrityError
 from forebear.schemas.records import Head
 
 __all__ = [
@@ -34,7 +33,6 @@ MAX_HEAD = 1 << 16
 _ENTRY = re.compile(r"entries/([0-9]{12})")
 _OBJECT = re.compile(r"objects/sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _TEMPORARY = re.compile(r"(?:head|entries/[0-9]{12}|objects/sha256/([0-9a-f]{2})/\1[0-9a-f]{62})#[0-9]+")
-_SIGNATURES = re.compile(r"\n(?:— [^\n ]+ [A-Za-z0-9+/]+=*\n)+")
 
 
 def object_path(digest: str) -> str:
@@ -86,16 +84,7 @@ def parse_head(data: bytes) -> Head:
     Raises:
         IntegrityError: `malformed_record`.
     """
-    head = Head.from_bytes(data)
-    rest = data[len(head.to_bytes()) :]
-    if rest and not _SIGNATURES.fullmatch(rest.decode("utf-8", "replace")):
-        raise IntegrityError(
-            "malformed_record",
-            expected="nothing but signature lines after a head",
-            found=repr(rest[:80]),
-            remedy="Restore `head` from a copy; or remove it: the next entry writes it anew.",
-        )
-    return head
+    return Head.from_bytes(data)
 
 
 def is_prefix(head: Head, entries: Sequence[bytes]) -> bool:

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from forebear.schemas.digests import digest_name, leaf_hash, merkle_root, sha256_name
 from forebear.schemas.enums import EntryKind
@@ -115,7 +114,7 @@ class Ledger:
         """
         data = self.get_object(digest)
         try:
-            return _without_null_elements(read_parquet(data, schema, columns=columns))
+            return read_parquet(data, schema, columns=columns)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise IntegrityError(
                 "unreadable_table",
@@ -280,14 +279,6 @@ class Ledger:
                 remedy="`forebear runs` lists those of this ledger.",
             )
         return found[-1]
-
-
-def _without_null_elements(table: pa.Table) -> pa.Table:
-    """The table, unless a list in it holds a null: casts let those pass, and no schema of ours has them."""
-    for name in table.column_names:
-        if pa.types.is_list(table.schema.field(name).type) and pc.list_flatten(table[name]).null_count:
-            raise ValueError(f"a null inside a list of column {name}")
-    return table
 
 
 def _head(entries: list[tuple[int, bytes, Entry]]) -> Head:

@@ -105,7 +105,7 @@ def _chart(axes: Axes, label: str, inner: Html) -> Html:
     size = f'width="{axes.width}" height="{axes.height}" viewBox="0 0 {axes.width} {axes.height}"'
     floor = f'<path class="axis" d="M{axes.left} {axes.y(0):.1f}H{axes.width - 12}" fill="none"/>'
     drawn = f'<svg role="img" aria-label="{said}" {size} font-size="11">{floor}{inner}</svg>'
-    return f'<div class="scroll picture" role="region" aria-label="Chart" tabindex="0">{drawn}</div>'
+    return f'<div class="scroll picture" role="region" aria-label="{said}" tabindex="0">{drawn}</div>'
 
 
 def _bar(axes: Axes, first: float, last: float, share: float, title: str) -> Html:

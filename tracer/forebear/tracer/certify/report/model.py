@@ -6,6 +6,7 @@ list or of the picture is counted in words where the list or the picture is.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -268,8 +269,6 @@ def _evidence(predicate: Mapping[str, Any], known: _Known) -> Html:
 
 
 def _commands(predicate: Mapping[str, Any], ledger: str) -> Html:
-    import shlex
-
     name = shlex.quote(wording.name_of(predicate["model"]))
     place = f"--ledger {shlex.quote(ledger)}"
     lines = [
@@ -279,6 +278,7 @@ def _commands(predicate: Mapping[str, Any], ledger: str) -> Html:
     ]
     by_hand = [
         "# every object of the ledger, without forebear: silence means sound",
-        "cd \"$LEDGER/objects/sha256\" && find . -type f ! -name '*#*' | sed -E 's|^\\./(..)/(.*)$|\\2  \\1/\\2|' | sha256sum --check --quiet",
+        "cd LEDGER/objects/sha256",
+        r"find . -type f ! -name '*#*' | sed -E 's|^\./(..)/(.*)$|\2  \1/\2|' | sha256sum --check --quiet",
     ]
     return code_block(lines) + code_block(by_hand)

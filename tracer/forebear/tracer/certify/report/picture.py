@@ -74,9 +74,8 @@ def _columns(boxes: Sequence[Box], lines: Sequence[Line]) -> list[list[str]]:
 
     A long column is broken into several side by side, so that the picture stays nearer a page than a strip.
     """
-    found: list[list[str]] = []
-    for distance in sorted({one.distance for one in boxes}):
-        found.append([one.id for one in boxes if one.distance == distance])
+    distances = sorted({one.distance for one in boxes})
+    found = [[one.id for one in boxes if one.distance == distance] for distance in distances]
     joined: dict[str, list[str]] = {one.id: [] for one in boxes}
     for one in lines:
         if one.child in joined and one.parent in joined:
@@ -150,6 +149,5 @@ def _line(one: Line, places: Mapping[str, tuple[int, int]], *, labelled: bool) -
         return drawn
     said = html_text(one.relation)
     halo = "paint-order:stroke;stroke:var(--paper);stroke-width:4px"
-    return drawn + (
-        f'<text class="soft" x="{at[0]}" y="{at[1] - 4}" text-anchor="middle" font-size="10.5" style="{halo}" aria-hidden="true">{said}</text>'
-    )
+    place = f'x="{at[0]}" y="{at[1] - 4}" text-anchor="middle" font-size="10.5"'
+    return f'{drawn}<text class="soft" {place} style="{halo}" aria-hidden="true">{said}</text>'

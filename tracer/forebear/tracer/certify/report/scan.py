@@ -193,19 +193,20 @@ def _incomplete(manifest: RunManifest) -> Html:
     more = len(manifest.incomplete) - _ROWS
     tail = paragraph(f"{more:,} more are not shown.", style="unknown") if more > 0 else ""
     over = len(manifest.overflow)
-    beyond = paragraph(f"{over:,} documents of large buckets were not reached by the budget of comparisons.", style="unknown") if over else ""
-    return listed + tail + beyond
+    said = f"{over:,} documents of large buckets were not reached by the budget of comparisons."
+    return listed + tail + (paragraph(said, style="unknown") if over else "")
 
 
 def _evidence(digest: str, manifest: RunManifest) -> Html:
     rows = manifest.rows
     total = rows["kept"] + rows["dropped"] + rows["errored"]
     sign = "=" if total == rows["in"] else "IS NOT"
+    sum_of = f"{rows['kept']:,} kept + {rows['dropped']:,} dropped + {rows['errored']:,} errored"
     pairs: list[tuple[str, Html]] = [
         ("Run", f"<code>{html_text(digest)}</code>"),
         ("Run digest", f"<code>{html_text(manifest.run_digest)}</code>"),
         ("Policy", f"<code>{html_text(manifest.policy_digest)}</code>"),
-        ("Reconciled", html_text(f"{rows['in']:,} in {sign} {rows['kept']:,} kept + {rows['dropped']:,} dropped + {rows['errored']:,} errored")),
+        ("Reconciled", html_text(f"{rows['in']:,} in {sign} {sum_of}")),
         ("Shards", f"{manifest.shards.rows:,}"),
     ]
     for one in manifest.detectors:
@@ -221,5 +222,5 @@ def _plain(value: Any) -> Any:
 
 def _commands(digest: str, ledger: str) -> Html:
     place = f"--ledger {shlex.quote(ledger)}"
-    counts = f"SELECT action, reasons, count(*) AS n FROM audit.decision WHERE run = '{digest}' GROUP BY ALL ORDER BY ALL"
+    counts = f"FROM audit.decision SELECT action, reasons, count(*) AS n WHERE run = '{digest}' GROUP BY ALL ORDER BY ALL"
     return code_block([f"forebear verify --full {place}", f'forebear sql "{counts}" {place}'])
