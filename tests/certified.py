@@ -14,13 +14,13 @@ from typing import Any
 
 import typer
 from typer.testing import CliRunner
+from world import TIME, World, detector, make_ledger
 
 from forebear.schemas.lineage import parse_record
 from forebear.tracer.certify.commands import register
 from forebear.tracer.ledger.keys import PrivateKey, write_pair
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.lineage.link import link
-from world import TIME, World, detector, make_ledger
 
 __all__ = ["KEY", "NAME", "Released", "add_lineage", "ask", "base_record", "certified", "release", "run_command"]
 

@@ -32,6 +32,17 @@ class Edge:
     stage: str | None = None
     epochs: float | None = None
     complete: bool = False
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """An advisory: what it names."""
+
+    documents: frozenset[str] = frozenset()
+    shards: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    prompts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,13 @@ class Case:
     lists: dict[str, list[tuple[str, tuple[int, int] | None]]] = field(default_factory=dict)  # dataset -> (shard, rows)
     runs: list[Run] = field(default_factory=list)
     usage: dict[tuple[str, str | None], list[tuple[str, int, int]]] = field(default_factory=dict)
+    advice: list[Advice] = field(default_factory=list)
 
 
 def reference(case: Case, model: str, *, threshold: int | None = None) -> dict[str, Any]:
     """What VERDICTS.md says of a model."""
     found = _Findings(case, model, threshold)
-    classes = sorted({category for _, category, _ in found.asked})
+    classes = sorted(found.classes)
     verdicts = {}
     for category in classes:
         mine = [cap for (name, cap, _, _) in found.exposures if name == category]
@@ -83,7 +95,7 @@ def reference(case: Case, model: str, *, threshold: int | None = None) -> dict[s
             verdicts[category] = "unknown"
         else:
             verdicts[category] = "cleared" if category in found.cleared else "not_exposed"
-    overall = min(verdicts.values(), key=ORDER.index) if verdicts else "unknown"
+    overall = min([*verdicts.values(), *([] if found.asked else ["unknown"])], key=ORDER.index)
     worst = min([overall, *(cap for cap in found.unknown.values())], key=ORDER.index)
     return {
         "verdict": overall,
@@ -173,6 +185,8 @@ class _Findings:
     def __init__(self, case: Case, model: str, threshold: int | None) -> None:
         self.case = case
         self.asked = asked(case, threshold)
+        self.classes = {category for _, category, _ in self.asked} | ({"advisory"} if case.advice else set())
+        self.named: dict[tuple[str, str, str], list[tuple[list[str], str, list[tuple[str, str, str]]]]] = {}
         self.exposures: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.unknown: dict[tuple[str, str, str | None], str] = {}
         self.cleared: set[str] = set()
@@ -186,6 +200,10 @@ class _Findings:
             for state, paths in level.items():
                 self._visit(state, paths)
                 for target, edge in self._next(state):
+                    if edge.parent[0] == "model" and any(edge.prompt in one.prompts for one in case.advice):
+                        consumer = state[0][1] if state[0][0] == "model" else state[3]
+                        weaker = [(names, min(grade, edge.grade, key=GRADES.index), walked) for names, grade, walked in paths]
+                        self._name((target[1], consumer, state[0][1]), weaker)
                     if target in seen:
                         continue
                     name = target[0][1]
@@ -222,8 +240,10 @@ class _Findings:
             self._unknown(name, f"{kind} not recorded", None, cap)
         elif ancestry != "closed":
             self._unknown(name, "ancestry open", None, cap)
+        if kind == "model" and any(name in one.models for one in self.case.advice):
+            self._name((cap, name, name), paths)
         if mode == "lineage":
-            for _, category, _ in self.asked:
+            for category in self.classes:
                 if bad_rows(self.case, name, None, category, self.asked):
                     self.cleared.add(category)
         if mode not in ("bytes", "content"):
@@ -239,15 +259,24 @@ class _Findings:
         if not kept or len(kept[0][0]) == len(paths[0][0]):
             kept += paths
 
+    def _name(self, key: tuple[str, str, str], paths: list[Any]) -> None:
+        """Something that an advisory names was met; the shortest paths to it are kept."""
+        kept = self.named.setdefault(key, [])
+        if not kept or len(kept[0][0]) == len(paths[0][0]):
+            kept += paths
+
     def _finish(self) -> None:
         for (cap, consumer, dataset), uses in self.uses.items():
             used = self._narrowed(uses)
-            for category in sorted({name for _, name, _ in self.asked}):
+            for category in sorted(self.classes):
                 bad = bad_rows(self.case, dataset, used, category, self.asked)
                 for why in gaps(self.case, dataset, used, category, self.asked):
                     self._unknown(dataset, why, category, cap)
                 if bad:
                     self.exposures[category, cap, consumer, dataset] = self._exposure(cap, consumer, dataset, bad, uses)
+        for (cap, consumer, node), paths in self.named.items():
+            counts = {"rows": None, "documents": None, "epochs": None}
+            self.exposures.setdefault(("advisory", cap, consumer, node), {**counts, **_shown(paths, consumer)})
 
     def _narrowed(self, uses: set[Any]) -> list[tuple[str, str | None]] | None:
         keys = [(e.child[1], e.stage) for e, _ in uses if e.complete]
@@ -255,25 +284,34 @@ class _Findings:
         return keys if narrowed and all(mode == "bytes" for _, mode in uses) else None
 
     def _exposure(self, cap: str, consumer: str, dataset: str, bad: set[Any], uses: set[Any]) -> dict[str, Any]:
-        paths = self.paths[cap, consumer, dataset]
-        strongest = max(GRADES.index(grade) for _, grade, _ in paths)
-        names, grade, walked = min((p for p in paths if GRADES.index(p[1]) == strongest), key=lambda p: p[0])
-        depth = max(n for n, name in enumerate(names) if name == consumer)
         epochs = [e.epochs for e, _ in {(e, "") for e, _ in uses}]
         known = None if any(one is None for one in epochs) else sum(epochs)
         return {
-            "rows": len(bad),
-            "documents": len({document for _, _, document in bad}),
+            **_counts(bad),
             "epochs": known,
-            "grade": grade,
-            "length": len(walked),
-            "names": names,
-            "depth": depth,
+            **_shown(self.paths[cap, consumer, dataset], consumer),
         }
 
     def _unknown(self, node: str, why: str, category: str | None, cap: str) -> None:
         key = (node, why, category)
         self.unknown[key] = min(cap, self.unknown.get(key, cap), key=CAPS.index)
+
+
+def _counts(bad: set[Any]) -> dict[str, int | None]:
+    """Rows and documents; a shard that nobody scanned has rows that are named and not counted."""
+    uncounted = any(document is UNCOUNTED for _, _, document in bad)
+    documents = {document for _, _, document in bad}
+    return {
+        "rows": None if any(row is None for _, row, _ in bad) else len({(shard, row) for shard, row, _ in bad}),
+        "documents": None if uncounted else len(documents),
+    }
+
+
+def _shown(paths: list[Any], consumer: str) -> dict[str, Any]:
+    strongest = max(GRADES.index(grade) for _, grade, _ in paths)
+    names, grade, walked = min((p for p in paths if GRADES.index(p[1]) == strongest), key=lambda p: p[0])
+    depth = max(n for n, name in enumerate(names) if name == consumer)
+    return {"grade": grade, "length": len(walked), "names": names, "depth": depth}
 
 
 def _best(paths: list[Any]) -> list[Any]:
@@ -365,6 +403,8 @@ def document_of(case: Case, shard: str, row: int) -> str:
 
 def bad_rows(case: Case, dataset: str, used: Any, category: str, judges: list[Any]) -> set[tuple[str, int, str]]:
     """(shard, row, document) of the bad rows used, for a class."""
+    if category == "advisory":
+        return advised_rows(case, dataset, used)
     found = set()
     for shard, rows in used_rows(case, dataset, used).items():
         size = count(case, shard) or 0
@@ -377,6 +417,8 @@ def bad_rows(case: Case, dataset: str, used: Any, category: str, judges: list[An
 
 def gaps(case: Case, dataset: str, used: Any, category: str, judges: list[Any]) -> set[str]:
     """Why something is not known of used rows, for a class."""
+    if category == "advisory":
+        return advised_gaps(case, dataset, used)
     found = set()
     mine = [name for name, kind, _ in judges if kind == category]
     for shard, rows in used_rows(case, dataset, used).items():
@@ -391,6 +433,63 @@ def gaps(case: Case, dataset: str, used: Any, category: str, judges: list[Any]) 
         elif any(not scored(case, shard, row, name) for row in there for name in mine):
             found.add("rows errored")
     return found
+
+
+UNCOUNTED = "somebody's"
+
+
+def advised_rows(case: Case, dataset: str, used: Any) -> set[tuple[str, int | None, str]]:
+    """(shard, row, document) of the used rows that an advisory names, by their shard or by their document."""
+    found: set[tuple[str, int | None, str]] = set()
+    for shard, rows in used_rows(case, dataset, used).items():
+        size, named = count(case, shard), names_shard(case, shard, ())
+        if size is None and named:
+            found |= {(shard, row, UNCOUNTED) for row in ([None] if rows is None else rows)}
+        for row in range(size or 0) if rows is None else sorted(one for one in rows if one < (size or 0)):
+            document = text_of(case, shard, row, ())
+            if named or any(document in one.documents for one in case.advice):
+                found.add((shard, row, document or f"{shard} {row}"))
+    return found
+
+
+def advised_gaps(case: Case, dataset: str, used: Any) -> set[str]:
+    """Where a document that an advisory names could stand unseen."""
+    found = set()
+    if not any(one.documents for one in case.advice):
+        return found
+    for shard, rows in used_rows(case, dataset, used).items():
+        size = count(case, shard)
+        if names_shard(case, shard, ()):
+            continue
+        if size is None:
+            found.add("rows not scanned")
+            continue
+        for row in range(size) if rows is None else (one for one in rows if one < size):
+            actions = [run.logs[shard][row].action for run in case.runs if shard in run.logs]
+            if text_of(case, shard, row, ()) is None and "error" in actions:
+                found.add("rows errored")
+    return found
+
+
+def names_shard(case: Case, shard: str, seen: tuple[str, ...]) -> bool:
+    """Whether an advisory names a shard, or one that it was written from."""
+    if any(shard in one.shards for one in case.advice):
+        return True
+    return any(names_shard(case, source, (*seen, shard)) for run in case.runs for source in run.sources(shard) if source not in seen)
+
+
+def text_of(case: Case, shard: str, row: int, seen: tuple[str, ...]) -> str | None:
+    """A row's document, from any scan of its shard, else from what the shard was written from."""
+    for run in case.runs:
+        if shard in run.logs and run.logs[shard][row].document is not None:
+            return run.logs[shard][row].document
+    for run in case.runs:
+        for source in run.sources(shard):
+            if source not in seen and row < len(kept(run, source)):
+                found = text_of(case, source, kept(run, source)[row], (*seen, shard))
+                if found is not None:
+                    return found
+    return None
 
 
 def reaches(case: Case, shard: str, detector: str) -> bool:

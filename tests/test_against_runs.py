@@ -7,6 +7,7 @@ import json
 import random
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from real_texts import topics
 from scanning import NO_TOXICITY, by_id, log_rows, policy_of, scan, write_jsonl
@@ -14,6 +15,9 @@ from test_scan_decisions import corpus_of, jaccard
 
 from forebear.pipelines import cluster
 from forebear.schemas.errors import UsageError
+from forebear.tracer.corpus.inputs import ReaderOptions
+from forebear.tracer.dedupe.clusters import Copies, Documents, decide
+from forebear.tracer.dedupe.similarity import Edges
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import run_scope
 from forebear.tracer.ledger.verify import verify
@@ -156,3 +160,30 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_read(world, tmp_p
     assert caught.value.kind == kind
     assert sorted(str(path) for path in (folder / "ledger").rglob("*")) == before
     assert json.dumps(caught.value.to_json())
+
+
+def test_a_document_that_an_earlier_run_kept_is_never_removed():
+    facts = Documents(
+        number=np.arange(3, dtype="u8"),
+        rank=np.array([-1, -1, 0]),
+        bytes=np.array([30, 20, 40]),
+        digest=np.arange(12, dtype="u8").reshape(3, 4),
+        shard=np.zeros(3, "i8"),
+        row=np.arange(3),
+        survives=np.ones(3, bool),
+        shingles=np.array([-1, -1, 100]),
+    )
+    edges = Edges(np.array([0, 1], "u8"), np.array([1, 2], "u8"), np.array([95, 90]), np.array([100, 100]))
+    none = np.zeros(0, "u8")
+    assert decide(facts, edges, Copies(none, none)).keeper.tolist() == [-1, -1, 1]
+
+
+def test_earlier_texts_that_read_otherwise_than_they_were_logged_are_not_measured(tmp_path, monkeypatch):
+    policy = policy_of(tmp_path, NO_TOXICITY)
+    text = " ".join(f"w{n}" for n in range(200))
+    first = scan(tmp_path / "l", [write_jsonl(tmp_path / "old.jsonl", [{"id": text + " other", "text": text}])], policy=policy)
+    new = write_jsonl(tmp_path / "new.jsonl", [{"id": "near", "text": text + " more"}])
+    monkeypatch.setattr("forebear.pipelines.cluster.earlier_reader", lambda run, ledger: ReaderOptions(text_field="id"))
+    second = scan(tmp_path / "l", [new], policy=policy, against=(first.committed.run,))
+    assert second.committed.manifest.rows["kept"] == 1
+    assert second.committed.manifest.environment["unmeasured"] == 1

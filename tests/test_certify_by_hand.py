@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from certified import Released, add_lineage, ask, certified, release
+
 from forebear.tracer.certify.dsse import read_envelope
 
 PAGE = importlib.resources.files("forebear.tracer.certify").joinpath("BY_HAND.md").read_text("utf-8")

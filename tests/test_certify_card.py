@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from certified import CARD, NAME, base_record, certified, release, run_command
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certified import CARD, NAME, base_record, certified, release, run_command
 from forebear.schemas.errors import DataError
 from forebear.tracer.audit.session import Session
 from forebear.tracer.certify import hugging_face as card

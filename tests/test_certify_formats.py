@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from certified import NAME, Released, add_lineage, release, run_command
+from test_certify_card import hostile_predicate
+from world import DEFAULT, add_record, shard_bytes
+
 from forebear.schemas.enums import EntryKind
 from forebear.tracer.audit.session import Session
 from forebear.tracer.certify.annex_xi import annex_xi
 from forebear.tracer.certify.cyclonedx import ml_bom
 from forebear.tracer.certify.statement import claims, described
-from test_certify_card import hostile_predicate
-from world import DEFAULT, add_record, shard_bytes
 
 
 def document(released: Released, subject: str, form: str, *more: object) -> str:
@@ -78,7 +78,7 @@ def test_cyclonedx_own_schema_accepts_the_bom(tmp_path: Path) -> None:
     assert len(bom["vulnerabilities"]) == 1
     refs = [one["bom-ref"] for one in bom["components"]] + [component["bom-ref"], *(one["bom-ref"] for one in component["components"])]
     assert len(refs) == len(set(refs)) and {one["ref"] for one in bom["dependencies"]} <= set(refs)
-    assert {hash["content"] for one in component["components"] for hash in one["hashes"]} == {
+    assert {found["content"] for one in component["components"] for found in one["hashes"]} == {
         one["digest"]["sha256"] for one in json.loads(document(released, NAME, "intoto", "--model-dir", released.folder))["subject"][:-1]
     }
 
@@ -88,6 +88,22 @@ def test_the_bom_and_its_serial_number_follow_from_the_predicate(tmp_path: Path)
     said = described(claims(Session.open(released.ledger), NAME))
     assert ml_bom(said) == ml_bom(json.loads(json.dumps(said)))
     assert ml_bom({**said, "verdict": "not_exposed"})["serialNumber"] != ml_bom(said)["serialNumber"]
+
+
+def test_what_long_lists_leave_out_is_counted_in_the_bom_and_the_annex(tmp_path: Path) -> None:
+    released = release(tmp_path)
+    said = described(claims(Session.open(released.ledger), NAME))
+    relation, unknown = said["ancestry"]["relations"][0], said["unknown"]["listed"][0]
+    said["ancestry"]["relations"] += [relation] * 2_500
+    said["exposures"]["listed"] *= 300
+    said["unknown"]["listed"] = [unknown] * 230
+    properties = {one["name"]: one["value"] for one in ml_bom(said)["metadata"]["component"]["properties"]}
+    assert properties["forebear:relation:omitted"] == "504" and properties["forebear:exposure:omitted"] == str(
+        len(said["exposures"]["listed"]) - 100
+    )
+    text = annex_xi(said)
+    assert "30 more unknown things are in the certificate" in text
+    assert f"{len(said['exposures']['listed']) - 200:,} more exposures are in the certificate" in text
 
 
 def test_hostile_names_pass_cyclonedx_and_stay_text_in_the_annex(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
 from certified import KEY
+
 from forebear.tracer.certify.dsse import read_envelope
 from forebear.tracer.certify.folder import signing_root
 
@@ -36,7 +36,19 @@ def test_a_new_ledger_still_gives_the_stored_predicates_fields(make: ModuleType)
     """All but digests that depend on the Parquet writer, and the version."""
     old, new = make.predicate(), make.fresh_predicate()
     assert old.keys() == new.keys()
-    stable = ("model", "verdict", "at_worst", "verdicts", "exposures", "unknown", "first_exposed", "last_unexposed", "ancestry", "datasets", "files")
+    stable = (
+        "model",
+        "verdict",
+        "at_worst",
+        "verdicts",
+        "exposures",
+        "unknown",
+        "first_exposed",
+        "last_unexposed",
+        "ancestry",
+        "datasets",
+        "files",
+    )
     assert {name: new[name] for name in stable} == {name: old[name] for name in stable}
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import jsonschema
 import pytest
-
 from certified import NAME, WEIGHTS, add_lineage, ask, base_record, release, run_command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebear.schemas.digests import leaf_hash, merkle_root
 from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.tracer.audit.session import Session
 from forebear.tracer.certify.ancestry import Caps
 from forebear.tracer.certify.folder import read_folder, signing_root
 from forebear.tracer.certify.inclusion import audit_path, root_from_path
 from forebear.tracer.certify.statement import Limits, claims, statement, statement_bytes
-from forebear.schemas.digests import leaf_hash, merkle_root
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def schema() -> Any:
@@ -133,9 +133,7 @@ def test_a_recorded_digest_is_a_subject_without_a_folder_and_no_digest_is_none(t
         statement(claims(Session.open(released.ledger), NAME))
     assert error.value.kind == "no_subject" and error.value.exit_code == 2
     add_lineage(released.world.ledger, {"models": [{"name": "acme/q", "digest": "sha256:" + "1" * 64, "ancestry": "closed"}]})
-    assert statement(claims(Session.open(released.ledger), "acme/q"))["subject"] == [
-        {"name": "acme/q", "digest": {"sha256": "1" * 64}}
-    ]
+    assert statement(claims(Session.open(released.ledger), "acme/q"))["subject"] == [{"name": "acme/q", "digest": {"sha256": "1" * 64}}]
 
 
 WRONG = {
@@ -143,6 +141,7 @@ WRONG = {
     "no folder and no format": (("certify", NAME), "missing_option"),
     "a folder that is not there": (("certify", NAME, "--model-dir", "{tmp}/none"), "no_folder"),
     "a folder without weights": (("certify", NAME, "--model-dir", "{tmp}/empty"), "no_weights"),
+    "a dataset where a model is meant": (("certify", "acme/web", "--format", "cyclonedx"), "not_a_model"),
     "a signature on a format that has none": (("certify", NAME, "--format", "hf", "--sign", "{tmp}/acme.key"), "nothing_to_sign"),
     "a dataset that is not known": (("certify", "acme/none", "--format", "croissant"), "unknown_dataset"),
     "a run that is not known": (("certify", "0" * 64, "--format", "openlineage"), "unknown_run"),

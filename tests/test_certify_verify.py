@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from certified import CARD, KEY, NAME, Released, add_lineage, ask, base_record, certified, release, run_command
+from world import Document, add_record, add_run, detector
+
 from forebear.schemas.enums import EntryKind
 from forebear.tracer.certify.dsse import read_envelope, sign_envelope
 from forebear.tracer.ledger.keys import generate
-from world import Document, add_record, add_run, detector
 
 CERTIFICATE = "forebear/certificate.dsse.json"
 
@@ -50,9 +50,7 @@ HARMLESS: dict[str, Callable[[Path], object]] = {
     "the README is edited outside our section": lambda m: (m / "README.md").write_text(
         (m / "README.md").read_text().replace("A model.", "A fine model.") + "\nMore.\n"
     ),
-    "the README has Windows line ends": lambda m: (m / "README.md").write_bytes(
-        (m / "README.md").read_bytes().replace(b"\n", b"\r\n")
-    ),
+    "the README has Windows line ends": lambda m: (m / "README.md").write_bytes((m / "README.md").read_bytes().replace(b"\n", b"\r\n")),
     "the README is gone": lambda m: (m / "README.md").unlink(),
     "our section is removed": lambda m: (m / "README.md").write_text(CARD),
     "the ML-BOM is gone": lambda m: (m / "forebear/ml-bom.cdx.json").unlink(),
@@ -229,6 +227,11 @@ def test_the_gate_says_cannot_tell_where_only_something_unknown_forbids_it(tmp_p
     for required in ("not_exposed", "cleared", "inherited_weights"):
         check(released, "--require", required, code=2)
     assert check(released, "--require", "direct")["at_worst"] == "direct"
+
+
+def test_a_requirement_that_is_no_verdict_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    result = run_command("verify-certificate", tmp_path / "none", "--require", "clean")
+    assert result.exception.kind == "unknown_verdict"
 
 
 def test_the_gate_opens_for_a_model_that_is_not_exposed(tmp_path: Path) -> None:

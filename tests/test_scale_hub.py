@@ -83,16 +83,23 @@ WRONG = {
 
 
 @pytest.mark.parametrize("claim", WRONG)
-def test_what_cannot_be_pinned_is_wrong_use(server, tmp_path, claim):
+def test_what_cannot_be_pinned_is_wrong_use(server, claim, monkeypatch):
     text, kind = WRONG[claim]
-    answer = forebear(server, tmp_path / "hf", "scan", text, "--ledger", str(tmp_path / "l"), ok=2)
-    assert answer["error"]["kind"] == kind
-    assert not (tmp_path / "l").exists()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    with pytest.raises(UsageError) as caught:
+        hub_survey([text])
+    assert caught.value.kind == kind
 
 
-def test_an_input_that_is_no_data_set_is_refused_without_asking_the_hub():
-    with pytest.raises(UsageError):
-        hub_survey(["hf:@v1"])
+def test_a_branch_is_taken_as_the_commit_it_stands_at(server, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    found = hub_survey(["hf:acme/web@main"])
+    assert {one.path.rpartition("@")[2].partition("/")[0] for one in found.files} == {COMMIT}
+    assert [one.rpartition("/")[2] for one in found.skipped] == [".gitattributes", "README.md"]
+    assert [one.expected is not None for one in found.files] == [True, True, False]
+
+
+def test_other_inputs_are_not_taken_for_data_sets():
     assert [is_hub(text) for text in ("hf:a/b@c", "hf://datasets/a/b@c/d.parquet", "hf.jsonl", "corpus/hf:x")] == [
         True,
         False,

@@ -162,6 +162,15 @@ def test_the_work_place_is_empty_once_the_run_is_committed(removed):
     assert [path for path in (folder / "work").rglob("*") if path.is_file()] == []
 
 
+def test_more_edges_than_one_worker_decides_over_are_refused_with_a_way_out(removed, monkeypatch):
+    folder, path, *_ = removed
+    monkeypatch.setattr("forebear.tracer.scan.decide.MOST_EDGES", 3)
+    with pytest.raises(UsageError) as caught:
+        scan(folder / "other", [path], policy=policy_of(folder, NO_TOXICITY))
+    assert caught.value.kind == "too_many_edges"
+    assert "--against" in caught.value.remedy
+
+
 def test_a_thousand_tiny_files_share_packs(tmp_path):
     for n in range(1000):
         write_jsonl(tmp_path / "in" / f"{n:04}.jsonl", [{"id": str(n), "text": f"one two three {n}"}])
@@ -170,8 +179,10 @@ def test_a_thousand_tiny_files_share_packs(tmp_path):
     assert len(done.committed.manifest.log) <= 3
 
 
-def test_shingle_sets_in_many_blocks_are_those_of_one(tmp_path, monkeypatch):
+def test_blocks_chunks_and_pieces_of_large_buckets_change_nothing(tmp_path, monkeypatch):
     rows = documents(30) + [{"id": f"n{n}", "text": f"{one['text']} more"} for n, one in enumerate(documents(30))]
+    families = [" ".join(f"f{n % 2 if k % 9 == 0 else ''}t{k}" for k in range(200)) for n in range(200)]
+    rows += [{"id": f"t{n}", "text": f"{text} n{n} n{n // 2}"} for n, text in enumerate(families)]
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     policy = policy_of(tmp_path, NO_TOXICITY)
     whole = scan(tmp_path / "one", [path], policy=policy).committed.manifest
@@ -179,4 +190,5 @@ def test_shingle_sets_in_many_blocks_are_those_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr("forebear.tracer.scan.near.CHUNK_SHINGLES", 100)
     cut = scan(tmp_path / "cut", [path], policy=policy).committed.manifest
     assert cut.run_digest == whole.run_digest
-    assert cut.reasons["near_duplicate"] == 30
+    assert cut.reasons["near_duplicate"] > 30 + 100
+    assert max(one["documents"] for one in cut.environment["large_buckets"]) > 64

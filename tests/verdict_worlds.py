@@ -11,10 +11,12 @@ import pyarrow as pa
 import reference_verdicts as ref
 from world import Document, World, add_run, detector, shard_digest
 
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.digests import sha256_name
 from forebear.schemas.lineage import parse_record
 from forebear.schemas.records import Entry, Head, RunManifest
 from forebear.schemas.tables import read_parquet
+from forebear.tracer.audit.advisories import Advised, Published
 from forebear.tracer.audit.asked import Run, ask
 from forebear.tracer.audit.rows import ScannedRows
 from forebear.tracer.audit.scans import Scans
@@ -27,6 +29,7 @@ __all__ = ["MemoryLedger", "engine", "evidence_world", "graph_of", "graph_world"
 DETECTORS = {"tox": "toxicity", "tox2": "toxicity", "leak": "benchmark"}
 MODEL_RELATIONS = [*ref.WEIGHTS, "distilled_from", "same_weights_as", *ref.GUIDES, "tokenizer_from"]
 DATASET_RELATIONS = ["cleaned_from", "deduplicated_from", "mixed_from", "mixed_from"]
+PROMPTS = [sha256_name(b"a prompt"), sha256_name(b"another prompt")]
 MADE_BY = ["generated_by", "generated_by", *ref.GUIDES]
 
 
@@ -119,7 +122,16 @@ def graph_world(rng: random.Random) -> tuple[MemoryLedger, ref.Case, dict[str, A
             picked = [rng.choices(names, [5, 5, 1, 0.4])[0] for _ in range(rng.randint(1, 2))]
             case.lists[one] = [(shard, _range(rng, case, shard)) for shard in picked]
     _relate(rng, case, models, datasets)
+    while rng.random() < 0.4:
+        case.advice.append(_advice(rng, texts=["vile", "plain", "half"], shards=names, models=models))
     return ledger, case, record_of(case)
+
+
+def _advice(rng: random.Random, *, texts: Sequence[str], shards: Sequence[str], models: Sequence[str]) -> ref.Advice:
+    """An advisory that names one thing of some kinds, at least one."""
+    kinds: list[tuple[str, Sequence[str]]] = [("documents", texts), ("shards", shards), ("models", models), ("prompts", PROMPTS)]
+    chosen = rng.sample([one for one in kinds if one[1]], rng.choice([1, 1, 2]))
+    return ref.Advice(**{kind: frozenset([rng.choice(names)]) for kind, names in chosen})
 
 
 def _range(rng: random.Random, case: ref.Case, shard: str) -> tuple[int, int] | None:
@@ -136,7 +148,7 @@ def _relate(rng: random.Random, case: ref.Case, models: list[str], datasets: lis
         kind = rng.choice(["trained_on", "trained_on", "model", "made", "reworded", "dataset"])
         child = "m0" if rng.random() < 0.3 else rng.choice(models)
         grade = rng.choice(["declared"] * 4 + ["logged", "logged", "signed", "weight_verified", "contradicted"])
-        other = rng.choice(datasets)
+        other, prompt = rng.choice(datasets), rng.choice([None, *PROMPTS])
         if kind == "trained_on":
             stage, epochs = rng.choice([None, "pretrain", "sft"]), rng.choice([None, 1.0, 0.5, 2.0])
             complete = rng.random() < 0.3
@@ -145,12 +157,12 @@ def _relate(rng: random.Random, case: ref.Case, models: list[str], datasets: lis
                 listed = case.lists.get(other, [])
                 case.usage[child, stage] = sorted({(shard, 0, rng.randint(1, 2)) for shard, _ in listed})
         elif kind == "model":
-            found = [ref.Edge(rng.choice(MODEL_RELATIONS), ("model", child), ("model", rng.choice(models)), grade)]
+            found = [ref.Edge(rng.choice(MODEL_RELATIONS), ("model", child), ("model", rng.choice(models)), grade, prompt=prompt)]
         elif kind == "made":
-            found = [ref.Edge(rng.choice(MADE_BY), ("dataset", other), ("model", child), grade)]
+            found = [ref.Edge(rng.choice(MADE_BY), ("dataset", other), ("model", child), grade, prompt=prompt)]
         elif kind == "reworded":
             relation = rng.choice(["rewritten_by", "translated_by"])
-            found = [ref.Edge(relation, ("dataset", other), ("model", child), grade)]
+            found = [ref.Edge(relation, ("dataset", other), ("model", child), grade, prompt=prompt)]
             found.append(ref.Edge(relation, ("dataset", other), ("dataset", rng.choice(datasets)), grade))
         else:
             found = [ref.Edge(rng.choice(DATASET_RELATIONS), ("dataset", other), ("dataset", rng.choice(datasets)), grade)]
@@ -197,6 +209,8 @@ def evidence_world(rng: random.Random) -> tuple[MemoryLedger, ref.Case, dict[str
         case.recorded["dataset", one] = "closed"
         case.lists[one] = [(shard, _range(rng, case, shard)) for shard in rng.sample(shards, min(len(shards), rng.randint(1, 3)))]
         case.edges.append(ref.Edge("trained_on", ("model", "m0"), ("dataset", one), "declared", None, 1.0))
+    if rng.random() < 0.5:
+        case.advice.append(_advice(rng, texts=[f"text {n}" for n in range(6)], shards=shards, models=[]))
     return ledger, case, record_of(case)
 
 
@@ -298,6 +312,7 @@ def record_of(case: ref.Case) -> dict[str, Any]:
             node.setdefault("trained_on", []).append(said)
             continue
         said = {"relation": edge.relation, edge.parent[0]: edge.parent[1], "evidence": edge.grade}
+        said |= {} if edge.prompt is None else {"system_prompt": edge.prompt}
         if edge.relation in ("rewritten_by", "translated_by") and edge.parent[0] == "dataset":
             continue  # said together with the model, below
         if edge.relation in ("rewritten_by", "translated_by"):
@@ -321,7 +336,15 @@ def engine(ledger: MemoryLedger, case: ref.Case, record: dict[str, Any], *, thre
     """The engine over a case."""
     graph = graph_of(case, record)
     asked = ask(ledger.runs, threshold=threshold)
-    return graph, Walker(graph, ScannedRows(graph, Scans(ledger, ledger.runs), asked))
+    scans = Scans(ledger, ledger.runs)
+    published = [_published(1000 + n, one) for n, one in enumerate(case.advice)]
+    return graph, Walker(graph, ScannedRows(graph, scans, asked), advised=Advised(graph, scans, published) if published else None)
+
+
+def _published(entry: int, one: ref.Advice) -> Published:
+    documents = tuple(sha256_name(text.encode()) for text in one.documents)
+    named = {"models": tuple(f"name:{name}" for name in one.models), "shards": tuple(one.shards)}
+    return Published(entry, "", Advisory("why", "who", "when", documents=documents, system_prompts=tuple(one.prompts), **named))
 
 
 def read_engine(graph: Graph, walker: Walker, model: str) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def scan(corpus: Path, ledger: Path, arguments: list[str]) -> tuple[dict[str, ob
                     sizes.append(one.memory_full_info().pss / 1e6)
                 except psutil.Error:
                     continue
-            now = [sum(sizes), *sizes[:1], max(sizes[1:], default=0.0)]
-            peaks = [max(pair) for pair in zip(peaks, now, strict=False)] or peaks
+            now = [sum(sizes), max(sizes[:1], default=0.0), max(sizes[1:], default=0.0)]
+            peaks = [max(pair) for pair in zip(peaks, now, strict=True)]
             time.sleep(0.25)
         assert process.stdout is not None
         answer = json.loads(process.stdout.read())

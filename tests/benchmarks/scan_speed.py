@@ -3,8 +3,8 @@
 Run: `python tests/benchmarks/scan_speed.py [--documents 60000] [--runs 2] [--no-peer]`. The scan is `forebear scan` with two workers and
 the default policy (toxicity, exact and near duplicates, log); its start-up is told apart, as `--json` reports it. The peer is
 datatrove 0.10.1 (signatures, buckets, cluster, filter; 14 x 8) with two workers, in a virtual environment that this script makes; it
-neither scores nor logs. Wall clock and CPU seconds are of the whole tree of processes, and so is the peak of memory (sum of
-proportional shares, sampled). On a machine with other work trust the ratio of CPU seconds.
+neither scores nor logs. Wall clock, CPU seconds and the peak of memory (sum of proportional shares) are of the whole tree of
+processes, the last two sampled twice a second. On a machine with other work trust the ratio of CPU seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -62,40 +61,52 @@ class Cost:
     out: str
 
 
+class Watch(threading.Thread):
+    """Samples a tree of processes: the peak of its memory, and the CPU seconds of each process that was ever in it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.root = psutil.Process(pid)
+        self.done = threading.Event()
+        self.peak = 0
+        self.seconds: dict[tuple[int, float], float] = {}
+
+    def run(self) -> None:
+        """Sample until told to stop."""
+        while not self.done.wait(0.5):
+            self._sample()
+
+    def _sample(self) -> None:
+        total = 0
+        try:
+            tree = [self.root, *self.root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in tree:
+            try:
+                times = process.cpu_times()
+                total += process.memory_full_info().pss  # pages shared by processes count once
+                self.seconds[process.pid, process.create_time()] = times.user + times.system
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        self.peak = max(self.peak, total)
+
+
 def measured(command: list[str]) -> Cost:
     """Run a command and watch its processes."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    peak, done = [0], threading.Event()
+    began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL) as process:
-        watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
-        watcher.start()
+        watch = Watch(process.pid)
+        watch.start()
         code = process.wait()
         wall = time.perf_counter() - began
-        done.set()
-        watcher.join()
+        watch.done.set()
+        watch.join()
         out.seek(0)
         text = out.read()
     if code not in (0, 1):
         sys.exit(f"{command[0]} ended with {code}: {text[-500:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall, cpu, peak[0], text)
-
-
-def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
-    while not done.wait(0.2):
-        peak[0] = max(peak[0], _tree(pid))
-
-
-def _tree(pid: int) -> int:
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            total += process.memory_full_info().pss  # pages shared by processes count once
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        pass
-    return total
+    return Cost(wall, sum(watch.seconds.values()), watch.peak, text)
 
 
 def peer_python(folder: Path) -> str:

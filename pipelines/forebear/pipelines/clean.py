@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from forebear.pipelines.cluster import open_rosters
 from forebear.pipelines.steps import Step
 from forebear.schemas.errors import DataError
 from forebear.tracer.corpus.clean import write_cleaned
 from forebear.tracer.corpus.rows import Source
-from forebear.tracer.scan.packs import Pack, Shard
+from forebear.tracer.scan.packs import Shard
 from forebear.tracer.scan.work import block_arrays
 
 __all__ = ["CleanShard"]
@@ -23,7 +24,7 @@ class CleanShard(Step):
     def work_on(self, element: tuple[str, Iterable[bytes]], packs: Sequence[str]) -> Iterator[str]:
         """Filter the source, never over other bytes."""
         digest, blocks = element
-        shard = next(shard for pack in map(Pack.from_json, packs) for shard in pack.used if shard.digest == digest)
+        shard = open_rosters(packs, self).shards[digest]
         (rows,) = block_arrays(list(blocks), ("row",))
         record = self._clean(shard, np.sort(rows).astype("i8"))
         self.job.put_json(f"clean/{digest[7:]}.json", record)

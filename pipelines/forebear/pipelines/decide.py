@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from forebear.pipelines.cluster import PARTITIONS, open_rosters, read_copies, read_measured
+from forebear.pipelines.cluster import PARTITIONS, open_rosters, read_copies, read_measured, stored
 from forebear.pipelines.steps import Step
 from forebear.schemas.digests import digest_name
 from forebear.tracer.scan.decide import decide_run, verified
@@ -18,7 +18,7 @@ __all__ = ["Decide"]
 
 
 class Decide(Step):
-    """One element in; (pack, ("decision", `DECISION` table as Arrow IPC)) out; `decided.json` into the job."""
+    """One element in; (pack, ("decision", name of its block)) out; `decided.json` into the job."""
 
     def work_on(
         self,
@@ -31,9 +31,10 @@ class Decide(Step):
     ) -> Iterator[tuple[str, tuple[str, bytes]]]:
         """Decide and record."""
         rosters = open_rosters(packs, self)
-        every = verified(read_measured(measured))
-        for n, table in decide_run(every.edges, read_copies(copies), rosters):
-            yield rosters.packs[n].name, ("decision", _ipc(table))
+        every = verified(read_measured(measured, self))
+        for n, table in decide_run(every.edges, read_copies(copies, self), rosters):
+            name = rosters.packs[n].name
+            yield name, ("decision", stored(_ipc(table), f"decisions/{name}", self))
         hashes, sizes = block_arrays(list(buckets), ("hash", "documents"))
         record = {
             "packs": [pack.to_json() for pack in rosters.packs[: rosters.own]],

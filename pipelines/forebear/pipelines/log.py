@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from forebear.pipelines.cluster import fetched
 from forebear.pipelines.steps import Step
 from forebear.schemas.tables import parquet_bytes
 from forebear.tracer.scan.log import log_pack, ref_bytes
@@ -23,7 +24,10 @@ class LogPack(Step):
         """Build, store, leave the reference."""
         parts = dict(element[1])
         pack = Pack.from_json(parts["pack"])
-        decisions = pa.ipc.open_stream(parts["decision"]).read_all() if "decision" in parts else None
+        decisions = None
+        if "decision" in parts:
+            (block,) = fetched([parts["decision"]], self)
+            decisions = pa.ipc.open_stream(block).read_all()
         logged = log_pack(pack, decisions, self.plan, ledger=self.ledger)
         self.job.put(f"flagged/{pack.name}", parquet_bytes(logged.flagged))
         self.job.put(f"logs/{pack.name}.json", ref_bytes(logged.ref))

@@ -36,9 +36,8 @@ def worker_processes(options: PipelineOptions) -> FnApiRunner | None:
 
 
 def _main() -> None:
-    # A root logger that has a handler is given no other: it would else print all that is sent to the driver. Failures are printed
-    # and sent; what the interpreter or a library says as it crashes still goes to the terminal, past `sys.stderr`.
-    logging.getLogger().addHandler(logging.NullHandler())
+    # Failures are printed and sent to the driver; here they are only sent. What the interpreter or a library says as it crashes still
+    # goes to the terminal, past `sys.stderr`.
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     from apache_beam.runners.worker import sdk_worker_main
 

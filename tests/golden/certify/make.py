@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
 from certified import KEY, NAME, release  # noqa: E402
+
 from forebear.tracer.audit.session import Session  # noqa: E402
 from forebear.tracer.certify.annex_xi import annex_xi  # noqa: E402
 from forebear.tracer.certify.croissant import croissant  # noqa: E402

@@ -20,6 +20,7 @@ import typer
 
 from forebear.schemas.errors import ForebearError, UsageError
 from forebear.schemas.moments import utc_text
+from forebear.tracer.certify.commands import register as register_certify
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.session import Session
@@ -81,6 +82,24 @@ def link(
     _print(linked.to_json()) if as_json else show_link(linked)
 
 
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="hf-card, ecosystem-graphs, dclm, openlineage or mlflow.", metavar="KIND")],
+    paths: Annotated[list[str], typer.Argument(help="Files or folders; a model card may be NAME=PATH.", metavar="PATH...")],
+    stated_only: Annotated[bool, typer.Option("--stated-only", help="Leave out relations that the source does not name.")] = False,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add lineage from elsewhere; says what it could not resolve."""
+    from forebear.tracer.ledger.ledger import Ledger
+    from forebear.tracer.lineage.importers.kinds import import_lineage
+    from forebear.tracer.render import show_import
+
+    there = Ledger.open(ledger_url(ledger), create=True)
+    imported = import_lineage(there, kind, paths, time=utc_text(datetime.now(UTC)), stated_only=stated_only)
+    _print(imported.to_json()) if as_json else show_import(imported)
+
+
 @app.command()
 def trace(
     models: Annotated[list[str] | None, typer.Argument(help="Digests, prefixes, names or aliases.", metavar="MODEL...")] = None,
@@ -89,6 +108,8 @@ def trace(
     threshold: _Threshold = None,
     policy: _Policy = None,
     at_least: Annotated[int, typer.Option("--at-least", help="Only exposures of so many documents count.", min=0)] = 0,
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="A Mermaid flowchart of the ancestors.")] = False,
+    as_dot: Annotated[bool, typer.Option("--dot", help="A Graphviz graph of the ancestors.")] = False,
     head: _HeadOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -99,11 +120,19 @@ def trace(
 
     if bool(models) == every:
         raise _wrong("missing_argument", "one model or more, or --all", "neither" if every is False else "both", "Name a model.")
+    if as_json + as_mermaid + as_dot > 1:
+        raise _wrong("too_many_arguments", "one of --json, --mermaid and --dot", "several", "Give one of them.")
     session = _session(ledger, head)
     question = session.question(detectors=detectors or (), threshold=threshold, policy=policy, at_least=at_least)
     found = [session.graph.find(one) for one in models or ()]
     walker, verdicts = session.walker(question), []
     traces = session.trace_all(question=question) if every else (walker.trace(one, at_least=at_least) for one in found)
+    if as_mermaid or as_dot:
+        from forebear.tracer.pictures import dot, mermaid
+
+        answered = list(traces)
+        sys.stdout.write((mermaid if as_mermaid else dot)(session, answered, question=question))
+        raise typer.Exit(exit_code([one.verdict for one in answered]))
     context = session.context(question)
     for one in traces:
         verdicts.append(one.verdict)
@@ -144,6 +173,47 @@ def recall(
     recalled = session.recall(targets or (), texts=texts or ())
     _print(recalled.to_json(session.head)) if as_json else show_recall(recalled)
     raise typer.Exit(recalled.exit_code)
+
+
+@app.command()
+def advisory(
+    targets: Annotated[list[str] | None, typer.Argument(help="Documents, shards, runs, models, prompts.", metavar="TARGET...")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence.")] = "",
+    authority: Annotated[str, typer.Option("--authority", help="Who says so.")] = "",
+    texts: Annotated[list[Path] | None, typer.Option("--text-file", help="A file that holds a document's text; its digest counts.")] = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a recall: what it names counts in every answer from then on."""
+    from forebear.tracer.audit.publish import publish
+    from forebear.tracer.ledger.ledger import Ledger
+    from forebear.tracer.render import show_advisory
+
+    if not targets and not texts:
+        raise _wrong("missing_argument", "a target, or --text-file", "neither", "Name what is recalled.")
+    session, there = _session(ledger, None), Ledger.open(ledger_url(ledger))
+    now = utc_text(datetime.now(UTC))
+    answer = publish(there, session, targets or (), texts=texts or (), reason=reason, authority=authority, time=now).to_json()
+    _print(answer) if as_json else show_advisory(answer)
+
+
+@app.command()
+def receipt(
+    documents: Annotated[list[str] | None, typer.Argument(help="Digests of documents' texts.", metavar="DOCUMENT...")] = None,
+    texts: Annotated[list[Path] | None, typer.Option("--text-file", help="A file that holds a document's text.")] = None,
+    head: _HeadOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The answer to an opt-out: where a document was dropped or kept, and who had consumed it."""
+    from forebear.tracer.audit.receipt import exit_code
+    from forebear.tracer.render import show_receipt
+
+    if not documents and not texts:
+        raise _wrong("missing_argument", "a document's digest, or --text-file", "neither", "Name the document.")
+    answer = _session(ledger, head).receipt(documents or (), texts=texts or ())
+    _print(answer) if as_json else show_receipt(answer)
+    raise typer.Exit(exit_code(answer))
 
 
 @app.command()
@@ -192,16 +262,23 @@ def diff(
 def sql(
     query: Annotated[str | None, typer.Argument(help="One DuckDB query over the schema `audit`; none: a shell.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="The query in a file.")] = None,
+    untrusted: Annotated[bool, typer.Option("--untrusted", help="A stranger's query: one SELECT, locked in, within limits.")] = False,
     head: _HeadOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """DuckDB over the audit schema."""
-    from forebear.tracer.render import show_answer
+    from forebear.tracer.render import show_answer, show_rows
 
     if query is not None and file is not None:
         raise _wrong("too_many_arguments", "a query or --file", "both", "Give one of them.")
     text = _read(file) if file is not None else query
+    if untrusted:
+        from forebear.tracer.audit.untrusted import answer_untrusted
+
+        found = answer_untrusted(ledger_url(ledger), text or "", head=head)
+        _print(found) if as_json else show_rows(found["columns"], found["rows"])
+        return
     session = _session(ledger, head)
     if text is None:
         _shell(session)
@@ -248,6 +325,9 @@ def policy(
 
     answer = policy_command(file)
     _print(answer) if as_json else show_policy(answer)
+
+
+register_certify(app, ledger_url=ledger_url)
 
 
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
     from forebear.tracer.audit.recall import Recalled
     from forebear.tracer.audit.session import Question, Session
     from forebear.tracer.audit.tables import Answer
+    from forebear.tracer.lineage.importers.kinds import Imported
     from forebear.tracer.lineage.link import Linked
 
 __all__ = [
     "rules_json",
+    "show_advisory",
     "show_answer",
     "show_diff",
+    "show_import",
     "show_link",
     "show_policy",
     "show_recall",
+    "show_receipt",
+    "show_rows",
     "show_rules",
     "show_runs",
     "show_trace",
@@ -75,6 +80,28 @@ def show_link(linked: Linked) -> None:
     _omitted(out, len(linked.not_recorded) - 20)
 
 
+def show_import(imported: Imported) -> None:
+    """What an import took, and what it could not resolve."""
+    out = _console()
+    counts = ", ".join(f"{count} {name}" for name, count in imported.counts.items())
+    out.print(Text(f"entry {imported.entry}: {counts} from {imported.kind}; {imported.resolved} relations lead to what is recorded"))
+    for relation, count in imported.assumed.items():
+        out.print(Text(f"assumed: {count} relations are read as {relation}: the source does not name them (--stated-only)", "yellow"))
+    lists: dict[str, Sequence[str]] = {
+        "not recorded (unknown until something tells of it)": imported.not_recorded,
+        "unresolved": [f"{one.what} ({one.where}): {one.why}" for one in imported.unresolved],
+        "not taken": [f"{one.where}: {one.what}: {one.why}" for one in imported.refused],
+        "recorded before, added to": imported.already,
+        "name of several": imported.duplicates,
+        "cycle": [" -> ".join([*cycle, cycle[0]]) for cycle in imported.cycles],
+        "left out": [f"{count} {what}" for what, count in imported.left_out.items()],
+    }
+    for title, several in lists.items():
+        for said in several[:20]:
+            out.print(Text(f"{title}: {plain(said)}", "yellow"))
+        _omitted(out, len(several) - 20)
+
+
 def show_trace(session: Session, trace: Trace, question: Question) -> None:
     """One model's verdict, exposures, ancestors and unknowns."""
     out = _console()
@@ -99,19 +126,25 @@ def show_trace(session: Session, trace: Trace, question: Question) -> None:
         out.print(Text(f"unknown: {short(one.node)}: {one.why}{rows}, at worst {one.at_worst.value}", "yellow"))
     _omitted(out, len(trace.unknown) - 20)
     for key, said in session.notes(trace).items():
+        if key == "advisories":
+            for one in said:
+                what = f"advisory at entry {one['entry']}: {plain(one['reason'])} ({plain(one['authority'])}, {plain(one['time'])})"
+                out.print(Text(what, "bold red"))
+            continue
         out.print(Text(f"{key}: {plain(said)[:500]}", "yellow"))
 
 
 def show_recall(recalled: Recalled) -> None:
     """Models that were reached."""
     out = _console()
-    table = _table("model", "channel", "documents", "through")
+    table = _table("model", "channel", "documents", "match", "through")
     for one in recalled.models[:_ROWS_SHOWN]:
         through = " <- ".join(plain(step.parent) for step in one.path) or plain(one.dataset.name or one.dataset.id)
         table.add_row(
             Text(plain(one.model.name or one.model.id)),
             Text(one.to_json()["channel"]),
             Text(plain(one.documents)),
+            Text(one.match),
             Text(through),
         )
     if recalled.models:
@@ -121,6 +154,41 @@ def show_recall(recalled: Recalled) -> None:
     for gap in recalled.unknown[:20]:
         out.print(Text(f"unknown: {short(gap.node)}: {gap.why}", "yellow"))
     _omitted(out, len(recalled.unknown) - 20 + recalled.omitted)
+
+
+def show_advisory(answer: Mapping[str, Any]) -> None:
+    """An advisory that was published."""
+    out = _console()
+    out.print(Text(f"entry {answer['entry']}: advisory {short(answer['object'])}", "bold"))
+    out.print(Text(f"{plain(answer['reason'])} ({plain(answer['authority'])}, {plain(answer['time'])})"))
+    for name in ("documents", "shards", "models", "system_prompts"):
+        for one in answer[name][:20]:
+            out.print(Text(f"  {name.removesuffix('s').replace('_', ' ')} {plain(one)}"))
+        _omitted(out, len(answer[name]) - 20)
+
+
+def show_receipt(answer: Mapping[str, Any]) -> None:
+    """What became of documents, and who had consumed them."""
+    out = _console()
+    for one in answer["documents"]:
+        out.print(Text(f"document {plain(one['document'])}" + ("" if one["logged"] else ": in no shard that a run scanned"), "bold"))
+        for row in one["decisions"][:_ROWS_SHOWN]:
+            what = f"{row['action']} {', '.join(row['reasons'])}".strip()
+            out.print(Text(f"  entry {row['entry']}, run {short(row['run'])}: shard {short(row['shard'])} row {row['row']}: {plain(what)}"))
+        _omitted(out, len(one["decisions"]) - _ROWS_SHOWN)
+        for use in one["consumed"][:_ROWS_SHOWN]:
+            when = {"before": " before it was first dropped", "since": " since it was first dropped"}.get(use["when"], "")
+            name = plain(use["model"]["name"] or use["model"]["id"])
+            out.print(Text(f"  consumed by {name} in {plain(use['dataset'])}{when} (entry {use['entry']}, {use['evidence']})", "red"))
+        _omitted(out, len(one["consumed"]) - _ROWS_SHOWN)
+        reached = len(one["reached"]) + one.get("omitted", 0)
+        out.print(Text(f"  {reached:,} models reached, descendants included"))
+        for said in one["advisories"]:
+            out.print(Text(f"  advisory at entry {said['entry']}: {plain(said['reason'])} ({plain(said['authority'])})", "yellow"))
+    out.print(Text(plain(answer["order"]), "dim"))
+    for gap in answer["unknown"][:20]:
+        out.print(Text(f"unknown: {short(gap['node'])}: {gap['why']}", "yellow"))
+    _omitted(out, len(answer["unknown"]) - 20 + answer.get("omitted", 0))
 
 
 def show_why(answer: Mapping[str, Any]) -> None:
@@ -226,8 +294,12 @@ def show_policy(answer: Mapping[str, Any]) -> None:
 
 def show_answer(answer: Answer) -> None:
     """The rows of a query."""
-    out, table = _console(), _table(*(plain(one) for one in answer.columns))
-    rows = answer.rows()
+    show_rows(answer.columns, answer.rows())
+
+
+def show_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows by column."""
+    out, table = _console(), _table(*(plain(one) for one in columns))
     for row in rows[:_ROWS_SHOWN]:
         table.add_row(*(Text(short(value)) for value in row.values()))
     out.print(table)

@@ -91,7 +91,8 @@ class Exposure:
     """Bad rows of a dataset that an ancestor consumed, reaching the asked model by a channel.
 
     `path` leads from the asked model to the ancestor that consumed, `through` from there to the dataset. `upper_bound` says that
-    epochs are below one and no row ranges tell which rows were read.
+    epochs are below one and no row ranges tell which rows were read. `advisories` are entries that name the rows; where one names a
+    model or what a model made, that node stands in the place of the dataset and nothing is counted.
     """
 
     channel: Channel
@@ -102,14 +103,19 @@ class Exposure:
     steps: Steps
     dataset: Node
     documents: int | None
-    rows: int
-    words: int
+    rows: int | None
+    words: int | None
     epochs: float | None
     presentations: float | None
     expected_false: float | None
     reasons: Mapping[str, int]
     evidence: Grade
     upper_bound: bool = False
+    advisories: tuple[int, ...] = ()
+
+    def below(self, floor: int) -> bool:
+        """Whether so few documents fall under a floor; what nobody counted does not."""
+        return self.documents is not None and self.documents < floor
 
     @property
     def path(self) -> tuple[Step, ...]:
@@ -131,6 +137,8 @@ class Exposure:
         found |= {"documents": self.documents, "rows": self.rows, "words": self.words, "epochs": self.epochs}
         found |= {"presentations": self.presentations, "expected_false": self.expected_false}
         found |= {"reasons": dict(self.reasons), "evidence": self.evidence.value}
+        if self.advisories:
+            found["advisories"] = list(self.advisories)
         return {**found, "upper_bound": True} if self.upper_bound else found
 
 
@@ -153,7 +161,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Trace:
-    """What is said of one model."""
+    """What is said of one model; `advisories` are the entries of those that touch it or an ancestor."""
 
     model: Node
     verdict: Verdict
@@ -165,6 +173,7 @@ class Trace:
     first_exposed: tuple[Node, ...]
     last_unexposed: tuple[Node, ...]
     below_floor: tuple[Exposure, ...] = ()
+    advisories: tuple[int, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 from forebear.schemas.errors import UsageError
@@ -17,10 +18,18 @@ from forebear.schemas.records import DetectorRecord, RunManifest
 from forebear.schemas.tables import GRID
 from forebear.tracer.policy import Policy, grid
 
-__all__ = ["AskedDetector", "Run", "ask", "shown_threshold"]
+__all__ = ["AskedDetector", "Asks", "Run", "ask", "shown_threshold"]
 
 Run = tuple[int, str, RunManifest]
 """A run as `Ledger.runs` gives it: entry, manifest digest, manifest."""
+
+
+class Asks(Enum):
+    """What a question is about: contamination that detectors find, what advisories name, or both."""
+
+    DETECTORS = "detectors"
+    ADVISORIES = "advisories"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)

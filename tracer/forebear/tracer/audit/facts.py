@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["CONTRADICTED", "ERRORED", "NOT_RUN", "NOT_SCANNED", "NO_SHARDS", "OPEN", "RowFacts", "RowGap", "RowJudge", "Usage"]
+__all__ = ["CONTRADICTED", "ERRORED", "NOT_RUN", "NOT_SCANNED", "NO_BANDS", "NO_SHARDS", "OPEN", "RowFacts", "RowGap", "RowJudge", "Usage"]
 
 NOT_SCANNED = "rows not scanned"
 NOT_RUN = "detector not run"
 ERRORED = "rows errored"
 NO_SHARDS = "no shards listed"
+NO_BANDS = "no signatures to look near matches up in"
 OPEN = "ancestry open"
 CONTRADICTED = "contradicted relation"
 
@@ -33,14 +34,19 @@ class RowGap:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What is known of the used rows of a dataset, for one class."""
+    """What is known of the used rows of a dataset, for one class; None: there are some, and nobody counted them."""
 
-    documents: int = 0
-    rows: int = 0
-    words: int = 0
+    documents: int | None = 0
+    rows: int | None = 0
+    words: int | None = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     expected_false: float | None = None
     gaps: tuple[RowGap, ...] = ()
+
+    @property
+    def found(self) -> bool:
+        """Whether any row is bad."""
+        return self.rows is None or self.rows > 0
 
 
 class RowJudge(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -20,7 +20,7 @@ from forebear.tracer.audit.family import Families
 from forebear.tracer.lineage.graph import Graph
 from forebear.tracer.lineage.relations import CAPS, CHANNELS, GRADES, RULES
 
-__all__ = ["Reached", "ReachedModels", "Sources", "reach"]
+__all__ = ["Reached", "ReachedModels", "Sources", "merge", "reach"]
 
 Ints = npt.NDArray[np.int64]
 _CONTRADICTED_GRADE = GRADES.index(Grade.CONTRADICTED)
@@ -53,13 +53,17 @@ class Sources:
 
 @dataclass(frozen=True)
 class Reached:
-    """A model that target rows reached, by its worst channel; `path` leads to the ancestor that consumed them."""
+    """A model that target rows reached, by its worst channel; `path` leads to the ancestor that consumed them.
+
+    `match` is how the rows were found: exact, near (measured) or candidate (its text is not at hand).
+    """
 
     model: Node
     cap: int
     documents: int | None
     dataset: Node
     steps: Steps
+    match: str = "exact"
 
     @property
     def path(self) -> tuple[Step, ...]:
@@ -70,15 +74,22 @@ class Reached:
         """As CONTRACT's recall has it."""
         budget = budget or Budget()
         found: dict[str, Any] = {**self.model.to_json(), "channel": CHANNELS[self.cap].value, "verdict": CAPS[self.cap].value}
-        found |= {"documents": self.documents, "match": "exact", "dataset": self.dataset.name or self.dataset.id}
+        found |= {"documents": self.documents, "match": self.match, "dataset": self.dataset.name or self.dataset.id}
         return {**found, **budget.path(self.steps, stop=len(self.steps))}
 
 
 class ReachedModels(Sequence[Reached]):
-    """Reached models in order, made one by one as they are looked at: there may be millions."""
+    """Reached models in order, made one by one as they are looked at: there may be millions.
 
-    def __init__(self, size: int, make: Callable[[int], Reached]) -> None:
-        self._size, self._make = size, make
+    Args:
+        nodes: Positions of the models in the graph.
+        caps: The worst channel of each, as an index into `CAPS`.
+        make: Gives the n-th.
+    """
+
+    def __init__(self, nodes: Ints, caps: Ints, make: Callable[[int], Reached]) -> None:
+        self.nodes, self.caps = nodes, caps
+        self._size, self._make = len(nodes), make
 
     def __len__(self) -> int:
         return self._size
@@ -112,6 +123,31 @@ def reach(
     Returns: Models, worst channel first, then by number of models between, then as the ledger came to know them.
     """
     return _Reach(graph, families, sources, narrowed=narrowed or (lambda dataset, _: sources.datasets[dataset])).run()
+
+
+def merge(levels: Sequence[tuple[str, ReachedModels]]) -> ReachedModels:
+    """Models reached by ever weaker matches: each at its strongest, and again where a weaker one reaches it by a worse channel.
+
+    Args:
+        levels: (match, models), strongest first; the rows of each are among those of the next.
+    """
+    if len(levels) == 1:
+        return levels[0][1]
+    best: dict[int, int] = {}
+    picks: list[tuple[int, int, int]] = []  # (cap, level, place in it)
+    for level, (_, models) in enumerate(levels):
+        for place, (node, cap) in enumerate(zip(models.nodes.tolist(), models.caps.tolist(), strict=True)):
+            if cap < best.get(node, len(CAPS)):
+                best[node] = cap
+                picks.append((cap, level, place))
+    picks.sort()
+    chosen = np.array([levels[level][1].nodes[place] for _, level, place in picks], np.int64)
+
+    def make(at: int) -> Reached:
+        _, level, place = picks[at]
+        return replace(levels[level][1][place], match=levels[level][0])
+
+    return ReachedModels(chosen, np.array([cap for cap, _, _ in picks], np.int64), make)
 
 
 class _Reach:
@@ -154,6 +190,12 @@ class _Reach:
         for edge in self._sources.makings:
             rule, made = int(self._graph.edges.rule[edge]), int(self._graph.edges.child[edge])
             maker = int(self._graph.edges.parent[edge])
+            if not _TO_DATASET[rule]:  # a model that learnt from the maker itself
+                other = int(_OTHER_CAP[rule])
+                cap = other if other >= 0 and self._families.unrelated(made, maker) else int(_RULE_CAP[rule])
+                one = np.array([made])
+                self._buckets[cap].append((one, one * 0 - 1, one * 0 - 1, self._origin(made) + one * 0))
+                continue
             self._down_datasets((made, True, int(_RULE_CAP[rule]), maker), came_from=-1, hit=self._origin(made), edges=())
         for cap in range(len(CAPS)):
             while self._buckets[cap]:
@@ -287,7 +329,7 @@ class _Reach:
             steps = Steps(int(self._length[one]), lambda: self._path(one))
             return Reached(Node(graph.name(one), graph.ids[one]), int(self._cap[one]), documents, dataset, steps)
 
-        return ReachedModels(len(found), make)
+        return ReachedModels(found, self._cap[found], make)
 
     def _path(self, model: int) -> tuple[Step, ...]:
         graph, steps = self._graph, []

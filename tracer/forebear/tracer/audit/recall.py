@@ -6,30 +6,35 @@ what nobody can tell of (open ancestry, shards that were not scanned) is listed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from forebear.schemas.digests import is_digest, sha256_name
 from forebear.schemas.enums import Grade, Relation, Verdict
 from forebear.schemas.errors import ForebearError, UsageError
 from forebear.schemas.records import Head
+from forebear.tracer.audit.advisories import makings_of
 from forebear.tracer.audit.answer import Budget, Unknown
-from forebear.tracer.audit.facts import CONTRADICTED, NO_SHARDS, NOT_SCANNED, OPEN
-from forebear.tracer.audit.reach import Reached, Sources, reach
-from forebear.tracer.audit.targets import TargetRows, find_documents, find_shard
+from forebear.tracer.audit.facts import CONTRADICTED, NO_BANDS, NO_SHARDS, NOT_SCANNED, OPEN
+from forebear.tracer.audit.near import Near, find_near
+from forebear.tracer.audit.reach import Reached, Sources, merge, reach
+from forebear.tracer.audit.targets import ShardDocuments, TargetRows, find_documents, find_shard
 from forebear.tracer.lineage.graph import DATASET, MODEL, Graph
 from forebear.tracer.lineage.relations import GRADES, RULES
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.session import Session
 
-__all__ = ["Recalled", "impact", "recall"]
+__all__ = ["Named", "Recalled", "impact", "name_targets", "recall", "recall_documents"]
 
+Ints = npt.NDArray[np.int64]
 _LISTED_UNKNOWN = 1000
+_NO_ROWS = np.empty(0, np.int64)
 _CONTRADICTED_GRADE = GRADES.index(Grade.CONTRADICTED)
 _WALKED = np.array([rule.walked for rule in RULES])
 _TRAINED = next(n for n, rule in enumerate(RULES) if rule.relation is Relation.TRAINED_ON)
@@ -65,13 +70,15 @@ class Recalled:
 
 
 @dataclass
-class _Named:
+class Named:
     """What some targets turned out to be."""
 
+    said: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
     models: list[int] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
 
 def impact(session: Session, shards: Sequence[str]) -> Recalled:
@@ -85,7 +92,7 @@ def impact(session: Session, shards: Sequence[str]) -> Recalled:
         UsageError: A shard that neither a run nor a lineage entry knows.
     """
     found = list(dict.fromkeys(find_shard(session, one) for one in shards))
-    return _recalled(session, tuple(found), _Named(shards=found))
+    return _recalled(session, Named(found, shards=found))
 
 
 def recall(session: Session, targets: Sequence[str], *, texts: Sequence[str | Path] = ()) -> Recalled:
@@ -94,24 +101,41 @@ def recall(session: Session, targets: Sequence[str], *, texts: Sequence[str | Pa
     Args:
         session: The ledger.
         targets: Shards (file, digest, prefix), documents (digest), runs, models (digest, name), system prompts (digest).
-        texts: Files whose whole content is the text of a document.
+        texts: Files whose whole content is the text of a document; rows that are like it count too, as near matches.
 
     Raises:
-        UsageError: A target that the ledger knows nothing of.
+        UsageError: A target that the ledger knows nothing of, or the extra that near matches need is not installed.
     """
-    named = _Named()
-    said = [_name(session, text, named) for text in targets]
+    return _recalled(session, name_targets(session, targets, texts=texts))
+
+
+def recall_documents(session: Session, documents: Sequence[str]) -> Recalled:
+    """Every model that some documents reached, by their whole digests, whatever else may have these digests."""
+    return _recalled(session, Named(list(documents), documents=list(documents)))
+
+
+def name_targets(session: Session, targets: Sequence[str], *, texts: Sequence[str | Path] = ()) -> Named:
+    """What some targets are.
+
+    Raises:
+        UsageError: A target that the ledger knows nothing of, or a file that holds no text.
+    """
+    named = Named()
+    for target in targets:
+        named.said.append(_name(session, target, named))
     for path in texts:
         try:
-            named.documents.append(sha256_name(Path(path).read_bytes()))
-        except OSError as error:
-            found = f"{path}: {error.strerror}"
-            raise UsageError("unreadable_text", expected="a file with a text", found=found, remedy="Name one.") from error
-        said.append(named.documents[-1])
-    return _recalled(session, tuple(said), named)
+            data = Path(path).read_bytes()
+            named.texts.append(data.decode())
+        except (OSError, UnicodeDecodeError) as error:
+            found = f"{path}: {error.strerror if isinstance(error, OSError) else error}"
+            raise UsageError("unreadable_text", expected="a file with a text in UTF-8", found=found, remedy="Name one.") from error
+        named.documents.append(sha256_name(data))
+        named.said.append(named.documents[-1])
+    return named
 
 
-def _name(session: Session, text: str, named: _Named) -> str:
+def _name(session: Session, text: str, named: Named) -> str:
     """Put a target where it belongs: the first of shard, run, model, system prompt and document that knows it."""
     for find in (_as_shard, _as_run, _as_model, _as_prompt):
         found = find(session, text, named)
@@ -128,7 +152,7 @@ def _name(session: Session, text: str, named: _Named) -> str:
     return text
 
 
-def _as_shard(session: Session, text: str, named: _Named) -> str | None:
+def _as_shard(session: Session, text: str, named: Named) -> str | None:
     try:
         named.shards.append(find_shard(session, text))
     except UsageError as error:
@@ -138,7 +162,7 @@ def _as_shard(session: Session, text: str, named: _Named) -> str | None:
     return named.shards[-1]
 
 
-def _as_run(session: Session, text: str, named: _Named) -> str | None:
+def _as_run(session: Session, text: str, named: Named) -> str | None:
     try:
         _, digest, _ = session.ledger.find_run(text)
     except ForebearError:
@@ -148,7 +172,7 @@ def _as_run(session: Session, text: str, named: _Named) -> str | None:
     return digest
 
 
-def _as_model(session: Session, text: str, named: _Named) -> str | None:
+def _as_model(session: Session, text: str, named: Named) -> str | None:
     try:
         named.models.append(session.graph.find(text))
     except UsageError as error:
@@ -158,34 +182,46 @@ def _as_model(session: Session, text: str, named: _Named) -> str | None:
     return session.graph.ids[named.models[-1]]
 
 
-def _as_prompt(session: Session, text: str, named: _Named) -> str | None:
+def _as_prompt(session: Session, text: str, named: Named) -> str | None:
     if not any(one.get("system_prompt") == text for one in session.graph.more):
         return None
     named.prompts.append(text)
     return text
 
 
-def _recalled(session: Session, said: tuple[str, ...], named: _Named) -> Recalled:
+def _recalled(session: Session, named: Named) -> Recalled:
     graph = session.graph
-    rows = TargetRows(session)
-    for shard in named.shards:
-        rows.add(shard, None)
+    exact: dict[str, Ints | None] = dict.fromkeys(named.shards)
     if named.documents:
-        for shard, found in find_documents(session, named.documents).items():
-            rows.add(shard, found)
-    prompts = set(named.prompts)
-    makings = [
-        at
-        for at, more in enumerate(graph.edges.more.tolist() if prompts else ())
-        if more >= 0 and graph.more[more].get("system_prompt") in prompts and RULES[graph.edges.rule[at]].parent == "model"
-    ]
-    makings = [at for at in makings if graph.edges.grade[at] != _CONTRADICTED_GRADE and RULES[graph.edges.rule[at]].walked]
-    sources = Sources(rows.datasets(), named.models, makings)
-    reached = reach(graph, session.families, sources, narrowed=rows.narrowed)
+        for shard, found in find_documents(session.scans, named.documents).items():
+            exact.setdefault(shard, found)
+    near = find_near(session, named.texts) if named.texts else Near()
+    levels: list[tuple[str, dict[str, Ints | None]]] = [("exact", exact)]
+    for match, more in (("near", near.measured), ("candidate", near.candidates)):
+        if any(more.values()):
+            levels.append((match, {**levels[-1][1], **_with(levels[-1][1], more)}))
+    makings = makings_of(graph, named.prompts)
+    logged, models = ShardDocuments(session.scans), []
+    for match, targets in levels:
+        rows = TargetRows(graph, session.scans, logged)
+        for shard, target in targets.items():
+            rows.add(shard, target)
+        sources = Sources(rows.datasets(), named.models, makings)
+        models.append((match, reach(graph, session.families, sources, narrowed=rows.narrowed)))
     unknown, omitted = _unknown(graph)
     if named.documents:  # a document may stand in any shard that was not scanned
         unknown += [Unknown(graph.ids[one], NOT_SCANNED, Verdict.DIRECT) for one in rows.unscanned()]
-    return Recalled(said, reached, tuple(unknown), omitted)
+    unknown += [Unknown(one, NO_BANDS, Verdict.DIRECT) for one in sorted(near.blind)]
+    return Recalled(tuple(named.said), merge(models), tuple(unknown), omitted)
+
+
+def _with(known: Mapping[str, Ints | None], more: Mapping[str, set[int]]) -> dict[str, Ints | None]:
+    """Target rows with some more; a shard that is one as a whole stays so."""
+    return {
+        shard: rows if (rows := known.get(shard, _NO_ROWS)) is None else np.union1d(rows, np.array(sorted(mine), np.int64))
+        for shard, mine in more.items()
+        if mine
+    }
 
 
 def _unknown(graph: Graph) -> tuple[list[Unknown], int]:

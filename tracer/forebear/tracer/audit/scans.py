@@ -183,6 +183,10 @@ class Scans:
         self._nameless += len(missing)
         return found
 
+    def pack(self, digest: str, columns: list[str]) -> pa.Table:
+        """Columns of a whole log pack, read anew: for looks through the whole log, which no cache would hold."""
+        return self._read(digest, LOG, columns)
+
     def _pack(self, digest: str, columns: list[str]) -> pa.Table:
         key = (digest, tuple(columns))
         if key not in self._packs:

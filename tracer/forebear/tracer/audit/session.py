@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forebear.schemas.advisory import CLASS
 from forebear.schemas.enums import EntryKind
 from forebear.schemas.records import Head
 from forebear.tracer.audit.answer import Trace
-from forebear.tracer.audit.asked import AskedDetector, Run, ask
+from forebear.tracer.audit.asked import AskedDetector, Asks, Run, ask
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.policy import load_policy
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from forebear.tracer.audit.advisories import Advised
     from forebear.tracer.audit.family import Families
     from forebear.tracer.audit.recall import Recalled
     from forebear.tracer.audit.scans import Scans
@@ -33,10 +35,11 @@ __all__ = ["Question", "Session"]
 
 
 class Question:
-    """What `trace` asks: detectors with thresholds, and a floor of documents."""
+    """What `trace` asks: detectors with thresholds, a floor of documents, and whether detectors, advisories or both count."""
 
-    def __init__(self, asked: tuple[AskedDetector, ...], *, at_least: int = 0) -> None:
+    def __init__(self, asked: tuple[AskedDetector, ...], *, at_least: int = 0, asks: Asks = Asks.BOTH) -> None:
         self.asked = asked
+        self.asks = asks
         self.at_least = at_least
 
 
@@ -104,6 +107,13 @@ class Session:
 
         return Families(self.graph)
 
+    @cached_property
+    def advised(self) -> Advised:
+        """What advisories name."""
+        from forebear.tracer.audit.advisories import Advised, read_advisories
+
+        return Advised(self.graph, self.scans, read_advisories(self.ledger))
+
     def question(
         self,
         *,
@@ -112,9 +122,15 @@ class Session:
         policy: str | Path | None = None,
         at_least: int = 0,
     ) -> Question:
-        """A question about detectors and thresholds; without further word, those of the newest run of each class."""
+        """A question about detectors and thresholds; without further word, those of the newest run of each class.
+
+        Where detectors are named, advisories count only if `advisory` is named too; they are mentioned all the same.
+        """
         loaded = None if policy is None else load_policy(policy)
-        return Question(ask(self.runs, detectors=detectors, threshold=threshold, policy=loaded), at_least=at_least)
+        named = [one for one in detectors if one != CLASS]
+        asked = () if detectors and not named else ask(self.runs, detectors=named, threshold=threshold, policy=loaded)
+        asks = Asks.BOTH if not detectors or (named and CLASS in detectors) else Asks.DETECTORS if named else Asks.ADVISORIES
+        return Question(asked, at_least=at_least, asks=asks)
 
     def walker(self, question: Question) -> Walker:
         """What answers a question for any model."""
@@ -123,7 +139,8 @@ class Session:
 
         if question not in self._walkers:
             judge = ScannedRows(self.graph, self.scans, question.asked)
-            self._walkers[question] = Walker(self.graph, judge, self.families)
+            advised = self.advised if self.advised.published or question.asks is Asks.ADVISORIES else None
+            self._walkers[question] = Walker(self.graph, judge, self.families, advised=advised, asked=question.asks)
         return self._walkers[question]
 
     @cached_property
@@ -174,7 +191,11 @@ class Session:
             found["contradictions"] = said
         graph = self.graph
         several = {graph.ids[one]: [graph.ids[n] for n in nodes] for one, nodes in graph.ambiguous.items() if graph.ids[one] in ids}
-        return {**found, "ambiguous": several} if several else found
+        if several:
+            found["ambiguous"] = several
+        if trace.advisories:
+            found["advisories"] = [self.advised.published[one].to_json() for one in trace.advisories]
+        return found
 
     def impact(self, shards: Sequence[str]) -> Recalled:
         """Every model that some shards reached, directly or through its ancestors.
@@ -202,6 +223,20 @@ class Session:
         from forebear.tracer.audit.recall import recall
 
         return recall(self, targets, texts=texts)
+
+    def receipt(self, documents: Sequence[str], *, texts: Sequence[str | Path] = ()) -> dict[str, Any]:
+        """What became of documents in every run, and which models had consumed them, as `forebear receipt --json` gives it.
+
+        Args:
+            documents: Whole digests of documents' texts.
+            texts: Files whose whole content is the text of a document.
+
+        Raises:
+            UsageError: Something else than the digest of a document, or a file that cannot be read.
+        """
+        from forebear.tracer.audit.receipt import receipt
+
+        return receipt(self, documents, texts=texts)
 
     def sql(self, query: str) -> Answer:
         """The answer of one DuckDB query over the schema `audit`.

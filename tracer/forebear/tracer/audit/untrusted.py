@@ -168,7 +168,8 @@ def _child() -> None:
         said = _too_large(asked["limits"]["memory"])
     except BaseException as error:  # noqa: BLE001 - whatever a stranger's bytes do to a library is an answer of "no"
         found = f"{type(error).__name__}: {str(error)[:200]}"
-        said = {"error": {"kind": "refused_sql", "expected": "a query that can be answered", "found": found, "remedy": "Ask something else."}}
+        remedy = "Ask something else."
+        said = {"error": {"kind": "refused_sql", "expected": "a query that can be answered", "found": found, "remedy": remedy}}
     sys.stdout.write(json.dumps(said, ensure_ascii=False).encode(errors="backslashreplace").decode("utf-8"))
     sys.stdout.flush()
     os._exit(0)  # no destructors: threads of a cancelled query may hang in them

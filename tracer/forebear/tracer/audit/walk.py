@@ -8,11 +8,14 @@ grade, then smallest ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+from forebear.schemas.advisory import CLASS
 from forebear.schemas.enums import Grade, Mode, Relation, Verdict
+from forebear.tracer.audit.advisories import Advised
 from forebear.tracer.audit.answer import Exposure, Node, Step, Steps, Trace, Unknown, worst
+from forebear.tracer.audit.asked import Asks
 from forebear.tracer.audit.facts import CONTRADICTED, NO_SHARDS, NOT_RUN, OPEN, RowFacts, RowJudge, Usage
 from forebear.tracer.audit.family import Families
 from forebear.tracer.lineage.graph import DATASET, Graph
@@ -60,10 +63,22 @@ class _Found:
 
 
 @dataclass
+class _Named:
+    """A model that an advisory names, or something made with a prompt that one names, with the path to show."""
+
+    label: _Label
+    grade: int
+    level: int
+    entries: set[int]
+    places: set[_Place]
+
+
+@dataclass
 class _Walk:
     """One walk's findings."""
 
     found: dict[tuple[int, int, int], _Found] = field(default_factory=dict)  # (cap, consumer, dataset)
+    named: dict[tuple[int, int, int], _Named] = field(default_factory=dict)  # (cap, consumer, node) that an advisory names
     unknown: dict[tuple[int, str], int] = field(default_factory=dict)  # structural: (node, why) -> worst cap
     consumed: dict[tuple[int, int], set[tuple[int, int, Mode]]] = field(default_factory=dict)
     lineage: set[int] = field(default_factory=set)
@@ -78,11 +93,25 @@ class Walker:
         graph: The lineage.
         judge: What is known of the rows of datasets.
         families: Who may share weights with whom.
+        advised: What advisories name.
+        asked: Whether detectors, advisories or both are asked about; an advisory that is not is only mentioned.
     """
 
-    def __init__(self, graph: Graph, judge: RowJudge, families: Families | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        judge: RowJudge,
+        families: Families | None = None,
+        *,
+        advised: Advised | None = None,
+        asked: Asks = Asks.BOTH,
+    ) -> None:
         self._graph = graph
         self._judge = judge
+        self._advised = advised
+        self.classes = tuple(sorted({*judge.classes, *([CLASS] if advised is not None and asked is not Asks.DETECTORS else [])}))
+        # A question about detectors that no run had is not answered by what advisories say.
+        self._not_run = not judge.classes and (advised is None or asked is not Asks.ADVISORIES)
         self._families = families or Families(graph)
         self._closed = graph.closed
 
@@ -95,12 +124,16 @@ class Walker:
         """
         walk = self._walk(model)
         exposures, unknown, cleared = self._read(walk, model)
-        below = tuple(one for one in exposures if (one.documents or 0) < at_least)
-        counted = tuple(one for one in exposures if (one.documents or 0) >= at_least)
-        classes = self._judge.classes
+        advisories = tuple(sorted({entry for one in exposures for entry in one.advisories}))
+        classes = self.classes
+        if CLASS not in classes:
+            exposures = tuple(one for one in exposures if one.category != CLASS)
+            unknown = tuple(one for one in unknown if one.category != CLASS)
+        below = tuple(one for one in exposures if one.below(at_least))
+        counted = tuple(one for one in exposures if not one.below(at_least))
         verdicts = {name: _verdict(name, counted, unknown, cleared) for name in classes}
         worsts = {name: worst([verdicts[name], *(one.at_worst for one in unknown if one.category in (None, name))]) for name in classes}
-        verdict = worst(list(verdicts.values())) if classes else Verdict.UNKNOWN
+        verdict = worst([*verdicts.values(), *([Verdict.UNKNOWN] if self._not_run else [])])
         places = self._places(walk, counted, unknown)
         return Trace(
             model=self.node(model),
@@ -113,6 +146,7 @@ class Walker:
             first_exposed=tuple(self.node(one) for one in self._first_exposed(walk, counted)),
             last_unexposed=tuple(self.node(one) for one in self._last_unexposed(model, places)),
             below_floor=below,
+            advisories=advisories,
         )
 
     def node(self, at: int) -> Node:
@@ -134,6 +168,8 @@ class Walker:
                 first = state not in visited
                 visited.add(state)
                 for edge, target in self._steps(walk, state, first=first):
+                    if self._advised is not None and edge in self._advised.makings:
+                        self._name(walk, state, label, target[1], edge=edge)
                     if reached.setdefault(target, level + 1) <= level:
                         continue
                     grade = min(label.grade, int(self._graph.edges.grade[edge]))
@@ -189,6 +225,8 @@ class Walker:
             self._unknown(walk, place, node, f"{kind} not recorded", cap)
         elif not self._closed[node]:
             self._unknown(walk, place, node, OPEN, cap)
+        if mode is None and self._advised is not None and node in self._advised.models:
+            self._name(walk, state, label, cap)
         if mode is Mode.LINEAGE:
             walk.lineage.add(node)
         if mode not in _CONSUMED:
@@ -202,6 +240,19 @@ class Walker:
             found.label = label
         found.uses.add(use)
         found.modes.add(mode)
+
+    def _name(self, walk: _Walk, state: _State, label: _Label, cap: int, *, edge: int | None = None) -> None:
+        """Note what an advisory names: a model, or (with the edge of its making) what was made with a prompt."""
+        assert self._advised is not None
+        node, _, mode, consumer, _ = state
+        entries = self._advised.models[node] if edge is None else self._advised.makings[edge]
+        grade = label.grade if edge is None else min(label.grade, int(self._graph.edges.grade[edge]))
+        key = (cap, node if mode is None else consumer, node)
+        found = walk.named.setdefault(key, _Named(label, grade, label.length, set(), set()))
+        if label.length == found.level and grade > found.grade:
+            found.label, found.grade = label, grade
+        found.entries |= entries
+        found.places.add((node, mode))
 
     def _has_parts(self, dataset: int) -> bool:
         """Whether a dataset is a mixture of parts that are walked."""
@@ -219,25 +270,65 @@ class Walker:
         exposures: list[Exposure] = []
         gaps: dict[tuple[int, str, str], tuple[int, int | None, int | None]] = {}
         for (cap, consumer, dataset), found in walk.found.items():
-            for name, facts in self._facts(dataset, found).items():
-                if facts.rows:
-                    exposures.append(self._exposure(name, consumer, dataset, found, facts))
+            for name, facts, entries in self._facts(dataset, found):
+                if facts.found:
+                    exposures.append(self._exposure(name, consumer, dataset, found, facts, entries=entries))
                 for gap in facts.gaps:
                     key = (dataset, gap.why, name)
                     if key not in gaps or cap < gaps[key][0]:
                         gaps[key] = (cap, gap.rows, gap.of)
         unknown = [Unknown(self._graph.ids[node], why, CAPS[cap]) for (node, why), cap in walk.unknown.items()]
         unknown += [Unknown(self._graph.ids[node], why, CAPS[cap], name, rows, of) for (node, why, name), (cap, rows, of) in gaps.items()]
-        if not self._judge.classes:
+        exposures = self._with_named(walk, exposures)
+        if self._not_run:
             unknown.append(Unknown(self._graph.ids[model], NOT_RUN, CAPS[0]))
-        cleared = {name for dataset in walk.lineage for name, facts in self._judge.judge(dataset, None).items() if facts.rows}
+        cleared = {name for dataset in walk.lineage for name, facts, _ in self._judged(dataset, None) if facts.found}
         return _ranked(exposures), tuple(sorted(unknown, key=_unknown_order)), cleared
 
-    def _facts(self, dataset: int, found: _Found) -> Mapping[str, RowFacts]:
+    def _facts(self, dataset: int, found: _Found) -> Iterator[tuple[str, RowFacts, frozenset[int]]]:
         """Facts of the rows used; a usage log narrows bytes that were consumed, never what was reworded."""
-        if Mode.CONTENT in found.modes or (usage := self._usage(found.uses)) is None:
-            return self._judge.judge(dataset, None)
-        return self._judge.judge(dataset, usage)
+        return self._judged(dataset, None if Mode.CONTENT in found.modes else self._usage(found.uses))
+
+    def _judged(self, dataset: int, usage: Usage | None) -> Iterator[tuple[str, RowFacts, frozenset[int]]]:
+        """(class, facts, entries of advisories) of a dataset's rows."""
+        for name, facts in self._judge.judge(dataset, usage).items():
+            yield name, facts, frozenset()
+        if self._advised is not None:
+            yield CLASS, *self._advised.judge(dataset, usage)
+
+    def _with_named(self, walk: _Walk, exposures: list[Exposure]) -> list[Exposure]:
+        """Exposures and what advisories name besides rows; where rows tell the same, they stand, with all the advisories."""
+        ids, found = self._graph.ids, {}
+        for one in exposures:
+            found[one.category, one.verdict, one.ancestor.id, one.dataset.id] = one
+        for (cap, consumer, node), named in walk.named.items():
+            key = (CLASS, CAPS[cap], ids[consumer], ids[node])
+            if key in found:
+                found[key] = replace(found[key], advisories=tuple(sorted({*found[key].advisories, *named.entries})))
+            else:
+                found[key] = self._named_exposure(cap, consumer, node, named)
+        return list(found.values())
+
+    def _named_exposure(self, cap: int, consumer: int, node: int, named: _Named) -> Exposure:
+        label = named.label
+        return Exposure(
+            channel=CHANNELS[cap],
+            verdict=CAPS[cap],
+            category=CLASS,
+            ancestor=self.node(consumer),
+            depth=label.to_model,
+            steps=Steps(label.length, lambda: self._path(label)),
+            dataset=self.node(node),
+            documents=None,
+            rows=None,
+            words=None,
+            epochs=None,
+            presentations=None,
+            expected_false=None,
+            reasons={},
+            evidence=GRADES[named.grade],
+            advisories=tuple(sorted(named.entries)),
+        )
 
     def _usage(self, uses: set[int]) -> Usage | None:
         edges = self._graph.edges
@@ -246,7 +337,9 @@ class Walker:
             return None
         return tuple(sorted(keys))
 
-    def _exposure(self, name: str, consumer: int, dataset: int, found: _Found, facts: RowFacts) -> Exposure:
+    def _exposure(
+        self, name: str, consumer: int, dataset: int, found: _Found, facts: RowFacts, *, entries: frozenset[int] = frozenset()
+    ) -> Exposure:
         label = found.label
         epochs = self._epochs(found.uses)
         ranged = bool((self._graph.listed_of(dataset)[:, 2] >= 0).any()) or self._usage(found.uses) is not None
@@ -262,11 +355,12 @@ class Walker:
             rows=facts.rows,
             words=facts.words,
             epochs=epochs,
-            presentations=None if epochs is None else round(facts.rows * epochs, 6),
+            presentations=None if epochs is None or facts.rows is None else round(facts.rows * epochs, 6),
             expected_false=facts.expected_false,
             reasons=facts.reasons,
             evidence=GRADES[found.label.grade],
             upper_bound=epochs is not None and epochs < 1 and not ranged,
+            advisories=tuple(sorted(entries)),
         )
 
     def _epochs(self, uses: set[int]) -> float | None:
@@ -288,16 +382,19 @@ class Walker:
     def _places(self, walk: _Walk, exposures: tuple[Exposure, ...], unknown: tuple[Unknown, ...]) -> set[_Place]:
         """Places from which something bad or unknown is reached."""
         index = {self._graph.ids[node]: node for _, _, node in walk.found}
-        bad = {index[one.dataset.id] for one in exposures}
+        bad = {index[one.dataset.id] for one in exposures if one.dataset.id in index}
         bad |= {index[one.node] for one in unknown if one.category is not None and one.node in index}
         marked = set(walk.open_places)
         marked |= {(node, mode) for (_, _, node), found in walk.found.items() if node in bad for mode in found.modes}
+        if CLASS in self.classes:
+            marked |= {place for named in walk.named.values() for place in named.places}
         return _spread(marked, walk.before)
 
     def _first_exposed(self, walk: _Walk, exposures: tuple[Exposure, ...]) -> list[int]:
         """Ancestors that are exposed by their own rows only; all of them where a cycle leaves none."""
         ids = {one.ancestor.id for one in exposures}
-        consumers = sorted({one for _, one, _ in walk.found if self._graph.ids[one] in ids}, key=lambda n: self._graph.ids[n])
+        consumed = {one for _, one, _ in (*walk.found, *walk.named)}
+        consumers = sorted((one for one in consumed if self._graph.ids[one] in ids), key=lambda n: self._graph.ids[n])
         reached: dict[_Place, set[int]] = {(one, None): {one} for one in consumers}
         todo = list(reached)
         while todo:  # two of them tell whether there is another one above, so no more are carried down
@@ -313,7 +410,7 @@ class Walker:
 
     def _last_unexposed(self, model: int, places: set[_Place]) -> list[int]:
         """The nearest weight ancestors from which nothing bad and nothing unknown is reached."""
-        if not self._judge.classes:
+        if self._not_run:  # so nothing is known to be unexposed
             return []
         graph, found = self._graph, set()
         seen, todo = {model}, [model]

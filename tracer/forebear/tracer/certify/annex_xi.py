@@ -93,6 +93,7 @@ def _curation(predicate: Mapping[str, Any]) -> _Field:
         acted = "dropped" if duplicates.get("action") == "drop" else markdown_text(duplicates.get("action", "not looked for"))
         lines += [f"- Run `{run['run']}`, policy `{run['policy_digest']}`: {counts}."]
         lines += [f"  Reasons: {markdown_text(reasons) or 'none'}. {near[0].upper()}{near[1:]}: {acted}."]
+    lines += _more(len(predicate["runs"]), "runs")
     return lines, "curation before the data reached these scans (the provider)."
 
 
@@ -108,8 +109,7 @@ def _points(predicate: Mapping[str, Any]) -> _Field:
 def _scope(predicate: Mapping[str, Any]) -> _Field:
     said = [_exposure_line(one) for one in predicate["exposures"]["listed"][:_ROWS]]
     answer = markdown_text(wording.answer(predicate))
-    more = max(0, len(predicate["exposures"]["listed"]) - _ROWS) + predicate["exposures"]["omitted"]
-    said += [f"- {more:,} more exposures are in the certificate."] if more else []
+    said += _more(len(predicate["exposures"]["listed"]) + predicate["exposures"]["omitted"], "exposures")
     return [answer, "", *said], "domains, languages, periods and demographics covered (the provider)."
 
 
@@ -133,7 +133,9 @@ def _unsuitable(predicate: Mapping[str, Any]) -> _Field:
     rates = {detector["digest"]: detector["false_positive_rate"] for run in predicate["runs"] for detector in run["detectors"]}
     said = [f"- measured false-positive rate of {shortened(digest)}: {_rate(rate)}" for digest, rate in sorted(rates.items()) if rate]
     missing = "" if asked else "no detector was run on these data."
-    unknown = [f"- unknown: {markdown_text(one['node'])}: {markdown_text(wording.unknown_line(one))}" for one in _unknown(predicate)]
+    listed, omitted = predicate["unknown"]["listed"], predicate["unknown"]["omitted"]
+    unknown = [f"- unknown: {markdown_text(one['node'])}: {markdown_text(wording.unknown_line(one))}" for one in listed[:_ROWS]]
+    unknown += _more(len(listed) + omitted, "unknown things")
     return [*asked, *said, *unknown] or ["None recorded."], missing
 
 
@@ -141,9 +143,9 @@ def _rate(rate: Mapping[str, Any]) -> str:
     return markdown_text(f"{rate.get('rate', '?')} on {rate.get('on', '?')}, flag {rate.get('flag', '?')}")
 
 
-def _unknown(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    listed: list[Mapping[str, Any]] = predicate["unknown"]["listed"]
-    return listed[:_ROWS]
+def _more(count: int, what: str) -> list[str]:
+    """A word on what a list of at most `_ROWS` leaves out."""
+    return [f"- {count - _ROWS:,} more {what} are in the certificate."] if count > _ROWS else []
 
 
 def _biases() -> _Field:
@@ -152,9 +154,10 @@ def _biases() -> _Field:
 
 def _named(predicate: Mapping[str, Any], relations: tuple[str, ...]) -> list[str]:
     names = {one["id"]: wording.name_of(one) for one in predicate["ancestry"]["nodes"]}
-    return [
+    mine = [one for one in predicate["ancestry"]["relations"] if one["relation"] in relations]
+    said = [
         f"- {markdown_text(names.get(one['child'], one['child']))} {one['relation']} "
         f"{markdown_text(names.get(one['parent'], one['parent']))} (evidence: {one['evidence']})"
-        for one in predicate["ancestry"]["relations"]
-        if one["relation"] in relations
-    ][:_ROWS]
+        for one in mine[:_ROWS]
+    ]
+    return said + _more(len(mine), "relations of this kind")

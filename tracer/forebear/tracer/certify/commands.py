@@ -94,9 +94,11 @@ def _add_verify(app: typer.Typer, ledger_url: LedgerUrl) -> None:
         as_json: _Json = False,
     ) -> None:
         """Check a certificate: signature, files, proofs and, with --ledger, every statement."""
-        from forebear.tracer.certify.verify import check_certificate, gate
+        from forebear.tracer.certify.verify import check_certificate, gate, known_verdict
         from forebear.tracer.ledger.keys import load_public
 
+        if require is not None:
+            known_verdict(require)
         public = None if key is None else load_public(key)
         url = ledger_url(ledger)
         given = url if ledger is not None or url != _DEFAULT_LEDGER else None
@@ -183,10 +185,25 @@ def _document(session: Session, subject: str, form: Format, *, model_dir: Path |
     return _model_document(session, subject, form, model_dir, key)
 
 
-def _model_document(session: Session, model: str, form: Format, model_dir: Path | None, key: Any) -> str:
-    from forebear.tracer.certify.statement import claims, described, statement, statement_bytes
+def _claims(session: Session, model: str) -> dict[str, Any]:
+    """What the ledger says of a model; of a dataset or a run, which document there is of those."""
+    from forebear.tracer.certify.statement import claims
+    from forebear.tracer.lineage.graph import DATASET
 
-    claimed = claims(session, model)
+    try:
+        return claims(session, model)
+    except UsageError as error:
+        if error.kind != "unknown_model" or not session.graph.candidates(model, kind=DATASET):
+            raise
+        raise UsageError(
+            "not_a_model", expected="a model", found=f"the dataset {model!r}", remedy="Of a dataset there is --format croissant."
+        ) from error
+
+
+def _model_document(session: Session, model: str, form: Format, model_dir: Path | None, key: Any) -> str:
+    from forebear.tracer.certify.statement import described, statement, statement_bytes
+
+    claimed = _claims(session, model)
     with _progress("hashing") as told:
         folder = None if model_dir is None else _folder(model_dir, told)
     if form is Format.INTOTO:
@@ -226,9 +243,8 @@ def _private(path: Path | None) -> Any:
 
 def _release(session: Session, model: str, folder: Path, key: Any) -> tuple[Release, list[str]]:
     from forebear.tracer.certify.release import prepare, write
-    from forebear.tracer.certify.statement import claims
 
-    claimed = claims(session, model)
+    claimed = _claims(session, model)
     with _progress("hashing") as told:
         files = _folder(folder, told)
     release = prepare(claimed, folder, files, key=key)

@@ -19,6 +19,8 @@ __all__ = ["SPEC_VERSION", "ml_bom"]
 
 SPEC_VERSION = "1.7"
 _MAX_SHARDS = 1_000
+_MAX_RELATIONS = 2_000
+_MAX_EXPOSURES = 100
 
 
 def ml_bom(predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def _subject(predicate: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str
 
 def _considerations(predicate: Mapping[str, Any]) -> list[dict[str, str]]:
     found = [{"name": one_line(wording.answer(predicate)), "mitigationStrategy": f"Stated {wording.as_of(predicate)}."}]
-    for one in predicate["exposures"]["listed"][:100]:
+    for one in predicate["exposures"]["listed"][:_MAX_EXPOSURES]:
         name = f"{one['verdict']}: {one['class']} in {one['dataset']}, consumed by {wording.name_of(one['ancestor'])}"
         found.append({"name": one_line(name), "mitigationStrategy": one_line(f"Dose: {wording.dose(one)}. Evidence: {one['evidence']}.")})
     return found
@@ -95,11 +97,14 @@ def _properties(predicate: Mapping[str, Any]) -> list[dict[str, str]]:
         "head:root": head["root"],
         "unknown": str(len(predicate["unknown"]["listed"]) + predicate["unknown"]["omitted"]),
         "ancestry:omitted_nodes": str(predicate["ancestry"]["omitted"]["nodes"]),
-        "ancestry:omitted_relations": str(predicate["ancestry"]["omitted"]["relations"]),
     }
     found = [{"name": f"forebear:{key}", "value": value} for key, value in said.items()]
     found += [{"name": f"forebear:verdict:{one_line(name)}", "value": value} for name, value in sorted(predicate["verdicts"].items())]
-    found += [{"name": "forebear:relation", "value": one_line(_relation(one))} for one in predicate["ancestry"]["relations"][:2_000]]
+    relations = predicate["ancestry"]["relations"]
+    found += [{"name": "forebear:relation", "value": one_line(_relation(one))} for one in relations[:_MAX_RELATIONS]]
+    left = {"relation": len(relations) - _MAX_RELATIONS + predicate["ancestry"]["omitted"]["relations"]}
+    left["exposure"] = len(predicate["exposures"]["listed"]) - _MAX_EXPOSURES + predicate["exposures"]["omitted"]
+    found += [{"name": f"forebear:{name}:omitted", "value": str(count)} for name, count in left.items() if count > 0]
     return found + [{"name": "forebear:run", "value": f"{one['run']} policy {one['policy_digest']}"} for one in predicate["runs"]]
 
 

@@ -29,7 +29,7 @@ WEIGHT_SUFFIXES: tuple[str, ...] = (
 )  # fmt: skip
 """A file with such a name holds weights; others (tokenizer, configuration) are covered by the root and listed."""
 
-_NOT_WEIGHTS = frozenset({"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "tokenizer.pkl"})
+_NOT_WEIGHTS = frozenset({"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", "tokenizer.pkl"})
 _CHUNK = 1 << 20
 
 Progress = Callable[[int], None]

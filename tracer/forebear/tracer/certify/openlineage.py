@@ -88,7 +88,7 @@ def _dataset(raw: bytes, paths: list[str]) -> dict[str, Any]:
     digest = digest_name(raw)
     facets = {"version": _standard("1-0-1", "DatasetVersionDatasetFacet", datasetVersion=digest)}
     if paths:
-        known = [{"namespace": "file", "name": one_line(path, limit=4096), "type": "FILE"} for path in paths[:100]]
+        known = [{"namespace": "file", "name": one_line(path, limit=4096), "type": "FILE"} for path in paths]
         facets["symlinks"] = _standard("1-0-1", "SymlinksDatasetFacet", identifiers=known)
     return {"namespace": "sha256", "name": digest.removeprefix("sha256:"), "facets": facets}
 

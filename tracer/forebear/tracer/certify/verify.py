@@ -28,7 +28,7 @@ from forebear.tracer.certify.release import CERTIFICATE, FOLDER, README, SECTION
 from forebear.tracer.certify.statement import PREDICATE_TYPE, SCHEMA, STATEMENT_TYPE, subjects_of
 from forebear.tracer.ledger.keys import PublicKey
 
-__all__ = ["Checked", "Finding", "check_certificate", "gate", "parse_statement"]
+__all__ = ["Checked", "Finding", "check_certificate", "gate", "known_verdict", "parse_statement"]
 
 _ORDER = [one.value for one in Verdict]
 _NEEDED = {"verdict": str, "at_worst": str, "complete": bool, "model": dict, "exposures": dict, "unknown": dict, "heads": list,
@@ -342,6 +342,17 @@ def _since(checked: Checked, now: Any, model: str) -> None:
 # -- the gate ---------------------------------------------------------------------------------------------------------
 
 
+def known_verdict(text: str) -> str:
+    """The text, where it is a verdict.
+
+    Raises:
+        UsageError: There is no such verdict.
+    """
+    if text not in _ORDER:
+        raise UsageError("unknown_verdict", expected=f"one of {', '.join(_ORDER)}", found=repr(text), remedy="Name a verdict.")
+    return text
+
+
 def gate(checked: Checked, required: str) -> int:
     """0 where the verdict is the required one or better; 1 where an exposure forbids it, 2 where something unknown does.
 
@@ -350,8 +361,7 @@ def gate(checked: Checked, required: str) -> int:
     Raises:
         UsageError: There is no such verdict.
     """
-    if required not in _ORDER:
-        raise UsageError("unknown_verdict", expected=f"one of {', '.join(_ORDER)}", found=repr(required), remedy="Name a verdict.")
+    known_verdict(required)
     if not checked.predicate:
         return 2
     limit, unknown = _ORDER.index(required), _ORDER.index("unknown")

@@ -44,9 +44,11 @@ def band_table(bands: U64, comparable: npt.NDArray[np.bool_]) -> pa.Table:
         comparable: Whether a row has a token at all; rows without one are in no band.
     """
     positions = np.flatnonzero(comparable).astype("u4")
-    hashes = bands[positions].reshape(-1)
+    hashes = (bands if len(positions) == len(bands) else bands[positions]).reshape(-1)
     order = np.argsort(hashes, kind="stable")  # positions ascend already
-    return pa.table({"hash": hashes[order], "position": positions[order // bands.shape[1]]}, schema=BANDS)
+    hashes = hashes[order]
+    np.floor_divide(order, bands.shape[1], out=order)  # in place: of a whole range of rows these are large
+    return pa.table({"hash": hashes, "position": positions[order]}, schema=BANDS)
 
 
 def read_range(file: pq.ParquetFile, span: HashRange) -> tuple[U64, U32]:

@@ -31,10 +31,12 @@ COMPARISONS_PER_DOCUMENT = 512
 
 @dataclass(frozen=True)
 class Led:
-    """Verified edges leader-document, and the documents that the budget did not reach."""
+    """Verified edges leader-document, the documents that the budget did not reach, those that lead, similarities measured."""
 
     edges: Edges
     unreached: U64
+    leaders: U64
+    spent: int
 
 
 def bucket_groups(large: Buckets) -> list[tuple[U64, I64, I64]]:
@@ -69,34 +71,36 @@ def lead(
     sets: SetTable,
     threshold: Fraction,
     budget: int = COMPARISONS_PER_DOCUMENT,
+    limit: int | None = None,
 ) -> Led:
-    """Work off one group of large buckets.
+    """Work off one group of large buckets, or some documents of one after the leaders of those before them.
 
     Args:
         documents: Document numbers of the group.
         membership: (place in documents, bucket number) for every place in a bucket.
         order: Places in documents, in the total order.
         survives: Whether a document survived the other policies.
-        stays: Whether an earlier run kept it; None: no earlier run.
+        stays: Whether it leads without being compared: what an earlier run kept, leaders of the documents before; None: none does.
         sets: Shingle sets; documents without one are passed over.
         threshold: Measured similarity from which documents are near-duplicates.
         budget: Similarities measured, for each document of the group.
+        limit: Similarities measured in all, instead.
     """
     place, bucket = membership
     by_document = np.lexsort((bucket, place))
     starts = np.searchsorted(place[by_document], np.arange(len(documents) + 1)).astype("i8")
     buckets = bucket[by_document]
     at = sets.places(documents)
-    limit = budget * len(documents)
+    limit = budget * len(documents) if limit is None else limit
     stays = np.zeros(len(documents), dtype=bool) if stays is None else stays
     parts = (sets.bounds, sets.values, threshold.numerator, threshold.denominator, limit)
-    leader, follower, common, reached = _lead(starts, buckets, int(buckets.max()) + 1, order, survives, stays, at, *parts)
+    leader, follower, common, reached, leads, spent = _lead(starts, buckets, int(buckets.max()) + 1, order, survives, stays, at, *parts)
     a, b = at[leader], at[follower]
     sizes = np.diff(sets.bounds)
     union = sizes[a] + sizes[b] - common
     first, second = documents[leader], documents[follower]
     edges = Edges(np.minimum(first, second), np.maximum(first, second), common, union)
-    return Led(edges, documents[~reached & (at >= 0)])
+    return Led(edges, documents[~reached & (at >= 0)], documents[leads], int(spent))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -113,7 +117,7 @@ def _lead(
     above: int,
     below: int,
     limit: int,
-) -> tuple[I64, I64, I64, Any]:
+) -> tuple[I64, I64, I64, Any, Any, int]:
     n = len(order)
     # Leaders of a bucket as a linked list, newest last: next_of[membership] -> membership, -1 at the end.
     first_of, last_of = np.full(bucket_count, -1, dtype=np.int64), np.full(bucket_count, -1, dtype=np.int64)
@@ -121,9 +125,10 @@ def _lead(
     compared = np.full(n, -1, dtype=np.int64)
     leaders, followers = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
     commons, reached = np.empty(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    leads = np.zeros(n, dtype=np.bool_)
     edges, spent = 0, 0
     for document in order:
-        if at[document] < 0 or spent >= limit:
+        if at[document] < 0 or (spent >= limit and not stays[document]):
             continue
         mine = values[bounds[at[document]] : bounds[at[document] + 1]]
         reached[document] = True
@@ -150,6 +155,7 @@ def _lead(
             if matched:
                 break
         if not matched and survives[document]:
+            leads[document] = True
             for m in range(starts[document], starts[document + 1]):
                 who[m] = document
                 if last_of[buckets[m]] < 0:
@@ -157,4 +163,4 @@ def _lead(
                 else:
                     next_of[last_of[buckets[m]]] = m
                 last_of[buckets[m]] = m
-    return leaders[:edges].copy(), followers[:edges].copy(), commons[:edges].copy(), reached
+    return leaders[:edges].copy(), followers[:edges].copy(), commons[:edges].copy(), reached, leads, spent

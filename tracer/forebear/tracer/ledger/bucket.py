@@ -127,6 +127,38 @@ class Bucket:
             found = [one for page in obstore.list(self._store, prefix or None) for one in page]
         return sorted((one["path"], int(one["size"])) for one in found)
 
+    def modified(self, path: str) -> float | None:
+        """When an object was last written, in seconds since 1970."""
+        import obstore
+
+        with self._errors(path):
+            try:
+                return float(obstore.head(self._store, path)["last_modified"].timestamp())
+            except FileNotFoundError:
+                return None
+
+    def refresh(self, path: str) -> bool:
+        """A bucket keeps no such note: whether the object is there is known already."""
+        return bool(path)
+
+    def set_aside(self, path: str) -> str | None:
+        """Refused: a bucket has no rename, so a writer that has just found the object would lose it."""
+        raise UsageError(
+            "not_in_a_bucket",
+            expected="a ledger in a folder, where an orphan can be set aside before it is removed",
+            found=self.url,
+            remedy=f"Look at what `forebear gc --dry-run` lists; remove {path} by hand while nobody writes to the ledger.",
+        )
+
+    def put_back(self, aside: str, path: str) -> None:
+        """Nothing was set aside."""
+        raise AssertionError((aside, path))
+
+    @contextmanager
+    def exclusive(self, path: str) -> Iterator[None]:  # noqa: ARG002 - nothing is removed from a bucket
+        """No lock: nothing is removed from a bucket."""
+        yield
+
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
         from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError

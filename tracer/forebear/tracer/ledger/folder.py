@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -115,6 +116,65 @@ class Folder:
             return []
         except OSError as error:
             raise _refused(error, start) from error
+
+    def modified(self, path: str) -> float | None:
+        """When a file was last written or refreshed, in seconds since 1970."""
+        try:
+            return (self.root / path).stat(follow_symlinks=False).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _refused(error, self.root / path) from error
+
+    def refresh(self, path: str) -> bool:
+        """Set a file's time of modification to now; False where there is none. Another owner's file stays as it is."""
+        try:
+            os.utime(self.root / path)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            return True  # whoever may not write here may not collect here either
+        except OSError as error:
+            raise _refused(error, self.root / path) from error
+        return True
+
+    def set_aside(self, path: str) -> str | None:
+        """Rename a file to a temporary's name beside it."""
+        aside = f"{path.partition('#')[0]}#{secrets.randbelow(10**15)}"
+        try:
+            (self.root / path).rename(self.root / aside)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused(error, self.root / path) from error
+        return aside
+
+    def put_back(self, aside: str, path: str) -> None:
+        """Undo `set_aside`."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(self.root / aside, self.root / path)
+            (self.root / aside).unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused(error, self.root / path) from error
+
+    @contextlib.contextmanager
+    def exclusive(self, path: str) -> Iterator[None]:
+        """Hold a lock on a file; the kernel lets go of it when the process ends."""
+        target = self.root / path
+        try:
+            _make(target.parent)
+            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _refused(error, target) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            remedy = "Wait until it is done, then run the same command again."
+            raise UsageError("busy", expected=f"nobody else to hold {target}", found="another process", remedy=remedy) from error
+        finally:
+            os.close(fd)
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[tuple[int, int]]:

@@ -7,10 +7,12 @@ head follows them. Write order: objects, entry, head. Nothing is appended to a l
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -20,7 +22,11 @@ from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.records import Entry, Head, RunManifest
 from forebear.schemas.tables import LOG, read_parquet
 from forebear.tracer.ledger.layout import MAX_ENTRY, MAX_HEAD, entry_number, entry_path, first_gaps, is_prefix, object_path, parse_head
+from forebear.tracer.ledger.notes import sign_head
 from forebear.tracer.ledger.store import Store
+
+if TYPE_CHECKING:
+    from forebear.tracer.ledger.keys import PrivateKey
 
 __all__ = ["Ledger"]
 
@@ -34,9 +40,11 @@ class Ledger:
     Args:
         store: Where its bytes lie.
         limit: How many entries are looked at; None for all there are.
+        signer: Signs the heads that this writer puts; None: they are not signed.
     """
 
-    def __init__(self, store: Store, *, limit: int | None = None) -> None:
+    def __init__(self, store: Store, *, limit: int | None = None, signer: PrivateKey | None = None) -> None:
+        self.signer = signer
         self.store = store
         self.limit = limit
         self._entries: list[tuple[int, bytes, Entry]] = []
@@ -46,10 +54,12 @@ class Ledger:
     def open(cls, url: str | Path, *, create: bool = False) -> Ledger:
         """The ledger at a path or URL; with `create`, one that begins with its first write.
 
+        Where FOREBEAR_KEY names a private key's file, heads are signed with it.
+
         Raises:
             UsageError: There is no ledger, or something else is there.
         """
-        return cls(Store.open(url, create=create))
+        return cls(Store.open(url, create=create), signer=_signer(os.environ.get("FOREBEAR_KEY")))
 
     def at(self, head_size: int) -> Ledger:
         """The ledger as of an older head: the first `head_size` entries.
@@ -78,6 +88,8 @@ class Ledger:
         name = sha256_name(data)
         path = object_path(name)
         there = self.store.size(path)
+        if there == len(data) and not self.store.refresh(path):
+            there = None  # `gc` set it aside meanwhile
         if there is None and not self.store.put_new(path, data):
             there = self.store.size(path)
         if there not in {None, len(data)}:
@@ -220,7 +232,26 @@ class Ledger:
             if not entries or (stored is not None and stored.size >= len(entries)):
                 return
             # A slower writer may still put an older head after this; so it looks again once it has.
-            self.store.put("head", _head(entries).to_bytes())
+            self.store.put("head", self._note(_head(entries)))
+
+    def sign_head(self) -> Head:
+        """Put the head of the entries there are, signed; an unsigned one of the same size is replaced.
+
+        Raises:
+            IntegrityError: The entries are damaged, or not those of the stored head.
+        """
+        assert self.signer is not None, "signing takes a key"
+        head = _head(self._sound_entries())
+        self.store.put("head", self._note(head))
+        self._advance_head()
+        return head
+
+    def stored_note(self) -> bytes | None:
+        """The bytes of the stored head, with its signatures."""
+        return self._head_bytes()
+
+    def _note(self, head: Head) -> bytes:
+        return head.to_bytes() if self.signer is None else sign_head(head, self.signer)
 
     def _head_bytes(self) -> bytes | None:
         try:
@@ -279,6 +310,14 @@ class Ledger:
                 remedy="`forebear runs` lists those of this ledger.",
             )
         return found[-1]
+
+
+def _signer(path: str | None) -> PrivateKey | None:
+    if not path:
+        return None
+    from forebear.tracer.ledger.keys import load_private
+
+    return load_private(path)
 
 
 def _head(entries: list[tuple[int, bytes, Entry]]) -> Head:

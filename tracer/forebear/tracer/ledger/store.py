@@ -7,6 +7,7 @@ jobs and the index may be. A place that holds something else than a ledger is re
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from forebear.schemas.errors import UsageError
 from forebear.tracer.ledger.bucket import Bucket
 from forebear.tracer.ledger.folder import Folder
+from forebear.tracer.ledger.layout import is_temporary
 
 __all__ = ["Store"]
 
@@ -31,6 +33,11 @@ class _Backend(Protocol):
     def delete(self, path: str) -> None: ...
     def names(self) -> list[str]: ...
     def list(self, prefix: str) -> list[tuple[str, int]]: ...
+    def modified(self, path: str) -> float | None: ...
+    def refresh(self, path: str) -> bool: ...
+    def set_aside(self, path: str) -> str | None: ...
+    def put_back(self, aside: str, path: str) -> None: ...
+    def exclusive(self, path: str) -> AbstractContextManager[None]: ...
 
 
 class Store:
@@ -117,6 +124,32 @@ class Store:
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(path, size) of everything below a prefix such as ``entries/`` (all with an empty one), sorted by path."""
         return self._backend.list(_checked(prefix.rstrip("/")) + "/" if prefix.rstrip("/") else "")
+
+    def modified(self, path: str) -> float | None:
+        """When a path was last put, or found by a put, in seconds since 1970; None where there is nothing."""
+        return self._backend.modified(_checked(path))
+
+    def refresh(self, path: str) -> bool:
+        """Note that a path has been put again, so that `gc` takes it for young; False where it is not there any more."""
+        return self._backend.refresh(_checked(path))
+
+    def set_aside(self, path: str) -> str | None:
+        """Give an orphan or a temporary the name of a temporary; None where it is not there any more."""
+        return self._backend.set_aside(_checked(path))
+
+    def put_back(self, aside: str, path: str) -> None:
+        """Give what was set aside its name again, unless another writer has written it anew."""
+        self._backend.put_back(_checked(aside), _checked(path))
+
+    def exclusive(self, path: str) -> AbstractContextManager[None]:
+        """Hold a lock that ends with this process at the latest; a second holder is refused."""
+        assert path.startswith("jobs/"), "a lock is no evidence"
+        return self._backend.exclusive(_checked(path))
+
+    def discard(self, aside: str) -> None:
+        """Remove a temporary."""
+        assert is_temporary(aside), f"{aside} is evidence: it is never removed"
+        self._backend.delete(_checked(aside))
 
     def local_path(self, path: str) -> Path | None:
         """Where a path lies on this machine's disk, or None for a bucket."""

@@ -8,9 +8,9 @@ derives everything again from the log; `sample` hashes a share of the objects. O
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -21,8 +21,9 @@ from forebear.schemas.errors import ForebearError, IntegrityError, UsageError
 from forebear.schemas.records import Entry, Head, ObjectRef, RunManifest
 from forebear.schemas.tables import BANDS, CLEANED, FLAGGED, LOG, SHARDS
 from forebear.tracer.ledger.findings import Findings, VerifyReport
-from forebear.tracer.ledger.heads import check_head, check_since
+from forebear.tracer.ledger.heads import check_head, check_signature, check_since
 from forebear.tracer.ledger.keepers import KEEPER_COLUMNS
+from forebear.tracer.ledger.key_records import KeyRecord
 from forebear.tracer.ledger.layout import (
     MAX_ENTRY,
     MAX_HEAD,
@@ -36,6 +37,10 @@ from forebear.tracer.ledger.layout import (
 )
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.reconcile import RunCheck, manifest_refs, require_shape
+from forebear.tracer.ledger.run_facts import run_absence_root, run_facts
+
+if TYPE_CHECKING:
+    from forebear.tracer.ledger.keys import PublicKey
 
 __all__ = ["LEVELS", "VerifyReport", "verify"]
 
@@ -50,6 +55,7 @@ def verify(
     level: str = "quick",
     sample: tuple[int, int] | None = None,
     since: Head | None = None,
+    key: PublicKey | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """Check a whole ledger.
@@ -58,6 +64,7 @@ def verify(
         level: quick, full, or sample.
         sample: (n, of): which of how many equal shares of the objects are hashed; with level sample.
         since: A head remembered elsewhere, which the entries must continue.
+        key: The key, from outside, by which (or by one that it handed over to) the head must be signed.
         progress: Called with (objects looked at, objects in all).
 
     Raises:
@@ -70,7 +77,7 @@ def verify(
             found=f"{level} {sample or ''}".strip(),
             remedy="Use --quick, --full or --sample N/T.",
         )
-    return _Verification(ledger, level, sample=sample, progress=progress).report(since)
+    return _Verification(ledger, level, sample=sample, progress=progress).report(since, key)
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,18 @@ class _Verification:
         self.listing = self._listed(self._numbers())
         self._progress = progress
 
-    def report(self, since: Head | None) -> VerifyReport:
+    def report(self, since: Head | None, key: PublicKey | None) -> VerifyReport:
         """Look at everything, in the order in which readers trust it: entries, head, objects."""
         entries = self._entries()
         raw = [data for data, _ in entries]
         check_head(self.head, raw, self.found)
-        authentic = check_since(since, raw, self.found) if since is not None else None
+        records = self._key_records(entries)
+        said = [] if since is None else [check_since(since, raw, self.found)]
+        if key is not None:
+            said.append(check_signature(self.head, raw, key, records=records, found=self.found))
+        authentic = all(said) if said else None
         runs = [run for _, entry in entries if entry is not None for run in self._entry(entry)]
+        self._facts(entries, dict(runs))
         for digest, manifest in runs:
             self._run(digest, manifest)
         self._orphans()
@@ -192,6 +204,18 @@ class _Verification:
             self.found.add_error(entry_path(n), error)
             return data, None
 
+    def _key_records(self, entries: Sequence[tuple[bytes, Entry | None]]) -> list[tuple[int, KeyRecord]]:
+        """Key records by entry number; what is missing or malformed is said elsewhere, or here."""
+        records = []
+        for n, (_, entry) in enumerate(entries):
+            if entry is None or entry.kind is not EntryKind.KEY or entry.object not in self.listing.objects:
+                continue
+            try:
+                records.append((n, KeyRecord.from_bytes(self.ledger.get_object(entry.object))))
+            except ForebearError as error:
+                self.found.add_error(entry.object, error)
+        return records
+
     # What entries name
 
     def _entry(self, entry: Entry) -> Iterator[tuple[str, RunManifest]] | list[tuple[str, RunManifest]]:
@@ -220,6 +244,16 @@ class _Verification:
         for ref in manifest_refs(manifest):
             self._present(ref.object, ref.bytes)
         return [(digest, manifest)]
+
+    def _facts(self, entries: Sequence[tuple[bytes, Entry | None]], runs: Mapping[str, RunManifest]) -> None:
+        """What entries say of their runs in the facts that proofs rest on."""
+        for n, (_, entry) in enumerate(entries):
+            if entry is None or entry.kind is not EntryKind.RUN or entry.object not in runs:
+                continue
+            expected = run_facts(runs[entry.object])
+            said = {name: entry.facts[name] for name in expected if name in entry.facts}
+            wanted = {name: value for name, value in expected.items() if name in said}
+            self.found.compare(entry_path(n), "facts_mismatch", expected=wanted, found=said)
 
     def _document(self, digest: str) -> None:
         """A record that is no run: canonical JSON; objects that it refers to, as {"object", "bytes"}, must be there."""
@@ -314,7 +348,19 @@ class _Verification:
             else:
                 check.cleaned(ref, table)
         check.finish()
+        self._absence(check)
         self._keepers(check)
+
+    def _absence(self, check: RunCheck) -> None:
+        """The tree over the run's documents, where the manifest has its root."""
+        manifest = check.manifest
+        if manifest.absence_root is None or check.lost:
+            return
+        try:
+            root = digest_name(run_absence_root(self.ledger, manifest))
+        except ForebearError:
+            return  # said already
+        self.found.compare(check.run, "absence_root_mismatch", expected=manifest.absence_root, found=root)
 
     def _keepers(self, check: RunCheck) -> None:
         """Look the keepers up: in the run's own log, then in those of the runs it was held against."""

@@ -25,8 +25,10 @@ from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.moments import utc_text
 from forebear.schemas.records import DetectorRecord, Entry, Head, ObjectRef, RunManifest, Threshold, run_digest_leaves
 from forebear.schemas.tables import CLEANED, FLAGGED, LOG, SHARDS, parquet_bytes, read_parquet
+from forebear.tracer.ledger.absence import absence_root
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import SpanSummary, documents_of, part_root
+from forebear.tracer.ledger.run_facts import run_facts
 from forebear.tracer.scan.audit_sample import add_counts
 from forebear.tracer.scan.log import LogRef
 from forebear.tracer.scan.packs import Pack, Shard
@@ -251,13 +253,20 @@ def _manifest(
         cleaned=_stored(ledger, _cleaned_table(cleaned)) if plan["clean"] else None,
         log=_unique(ref.log for ref in logs),
         bands=_unique(pack.bands for pack in packs if pack.bands is not None),
-        absence_root=None,
+        absence_root=digest_name(_absence_root(ledger, logs)),
         incomplete=tuple(_incomplete(packs, decided)),
         overflow=tuple(decided["overflow"]),
         curve=tuple(plan["curve"]),
         started=plan["started"],
         finished=utc_text(clock()),
         environment={**plan["environment"], **_found(decided, logs)},
+    )
+
+
+def _absence_root(ledger: Ledger, logs: Sequence[LogRef]) -> bytes:
+    packs = sorted({ref.log.object for ref in logs})
+    return absence_root(
+        lambda: (ledger.read_log(pack, columns=["document"])["document"] for pack in packs), sum(ref.log.rows for ref in logs)
     )
 
 
@@ -323,7 +332,7 @@ def _append_once(ledger: Ledger, manifest: RunManifest, records: Work) -> tuple[
             return tried, RunManifest.from_bytes(ledger.get_object(tried)), ledger.head()
     run = ledger.put_object(manifest.to_bytes())
     records.put_json("committing.json", {"run": run})
-    facts = {"run_digest": manifest.run_digest, "rows": manifest.rows["in"], "policy": manifest.policy_digest}
+    facts = {**run_facts(manifest), "rows": manifest.rows["in"], "policy": manifest.policy_digest}
     return run, manifest, ledger.append(Entry(EntryKind.RUN, run, manifest.finished, facts))
 
 

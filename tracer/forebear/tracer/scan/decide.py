@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from forebear.schemas.errors import UsageError
 from forebear.schemas.tables import DIGEST
 from forebear.tracer.dedupe.clusters import Copies, Decided, Documents, decide
 from forebear.tracer.dedupe.similarity import Edges
 from forebear.tracer.scan.near import Measured, document_facts
 from forebear.tracer.scan.packs import I64, U64, Rosters, split_numbers
 
-__all__ = ["DECISION", "Verified", "decide_run", "verified"]
+__all__ = ["DECISION", "MOST_EDGES", "Verified", "decide_run", "require_decidable", "verified"]
 
 DECISION = pa.schema(
     [
@@ -47,6 +48,7 @@ class Verified:
 def verified(parts: Iterable[Measured]) -> Verified:
     """Measured parts as one; the same edge from two parts counts once."""
     parts = list(parts)
+    require_decidable(sum(len(part.edges.left) for part in parts))
     columns = [
         np.concatenate([np.zeros(0, kind), *(getattr(part.edges, name) for part in parts)])
         for name, kind in (("left", "u8"), ("right", "u8"), ("intersection", "i8"), ("union", "i8"))
@@ -58,6 +60,25 @@ def verified(parts: Iterable[Measured]) -> Verified:
     new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
     unreached = np.unique(np.concatenate([np.zeros(0, "u8"), *(part.unreached for part in parts)]))
     return Verified(Edges(*(column[new] for column in columns)), sum(part.unmeasured for part in parts), unreached)
+
+
+MOST_EDGES = 40_000_000
+"""Verified edges that one worker decides over: measured 400 bytes each at the worst, with the documents they name (16 GB)."""
+
+
+def require_decidable(edges: int) -> None:
+    """Refuse a run whose duplicates do not fit into one worker, before it runs out of memory.
+
+    Raises:
+        UsageError: `too_many_edges`.
+    """
+    if edges > MOST_EDGES:
+        raise UsageError(
+            "too_many_edges",
+            expected=f"at most {MOST_EDGES:,} verified pairs of near-duplicates in one run",
+            found=f"{edges:,}",
+            remedy="Scan the corpus in parts, each held against the runs of those before it (--against); finished evidence is reused.",
+        )
 
 
 def decide_run(edges: Edges, copies: Copies, rosters: Rosters) -> Iterator[tuple[int, pa.Table]]:

@@ -6,6 +6,7 @@ unmeasured, which is counted and removes nothing; shingle sets lie in storage by
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from forebear.tracer.corpus.inputs import ReaderOptions
 from forebear.tracer.corpus.rows import Source, read_texts
 from forebear.tracer.dedupe.bands import HashRange, read_range
 from forebear.tracer.dedupe.clusters import Copies, Documents, total_order
-from forebear.tracer.dedupe.leaders import bucket_groups, lead
+from forebear.tracer.dedupe.leaders import COMPARISONS_PER_DOCUMENT, bucket_groups, lead
 from forebear.tracer.dedupe.pairs import Buckets, Candidates, candidates, unique_pairs
 from forebear.tracer.dedupe.shingles import shingle_sets
 from forebear.tracer.dedupe.similarity import Edges, SetTable, measure
@@ -286,15 +287,47 @@ def measure_pairs(left: U64, right: U64, rosters: Rosters, *, plan: Plan, work: 
 
 
 def measure_group(group: tuple[U64, I64, I64], rosters: Rosters, *, plan: Plan, work: Work) -> Measured:
-    """Work off a group of large buckets by leaders."""
+    """Work off a group of large buckets by leaders; in memory are the shingle sets of its leaders and of some documents more."""
     documents, place, bucket = group
     facts = document_facts(documents, rosters)
-    sets = load_sets(documents, rosters, work)
-    threshold = plan.policy.duplicates.threshold
-    order = total_order(facts)
-    stays = facts.rank < 0
-    led = lead(documents, (place, bucket), order=order, survives=facts.survives, stays=stays, sets=sets, threshold=threshold)
-    return Measured(led.edges, len(documents) - len(sets.documents), led.unreached)
+    limit, unmeasured = COMPARISONS_PER_DOCUMENT * len(documents), 0
+    edges: list[Edges] = []
+    unreached = [np.zeros(0, "u8")]
+    leads = np.zeros(len(documents), dtype=bool)
+    for chunk in _by_shingles(total_order(facts), facts):
+        mine = np.zeros(len(documents), dtype=bool)
+        mine[chunk] = True
+        taken = np.flatnonzero(mine | leads)
+        here = (mine | leads)[place]
+        sets = load_sets(documents[taken], rosters, work)
+        led = lead(
+            documents[taken],
+            (np.searchsorted(taken, place[here]).astype("i8"), bucket[here]),
+            order=total_order(_part(facts, taken)),
+            survives=facts.survives[taken],
+            stays=leads[taken] | (facts.rank[taken] < 0),
+            sets=sets,
+            threshold=plan.policy.duplicates.threshold,
+            limit=limit,
+        )
+        edges.append(led.edges)
+        unreached.append(led.unreached)
+        unmeasured += int((sets.places(documents[chunk]) < 0).sum())
+        limit -= led.spent
+        leads[np.searchsorted(documents, led.leaders)] = True
+    columns = (np.concatenate([getattr(one, name) for one in edges]) for name in ("left", "right", "intersection", "union"))
+    return Measured(Edges(*columns), unmeasured, np.concatenate(unreached))
+
+
+def _by_shingles(order: I64, facts: Documents) -> Iterator[I64]:
+    """The total order cut into pieces whose shingles are about as many as those of a chunk of pairs."""
+    cost = np.where(facts.shingles < 0, facts.bytes // 6, facts.shingles)[order]
+    piece = np.cumsum(cost) // CHUNK_SHINGLES
+    yield from np.split(order, np.flatnonzero(np.diff(piece)) + 1)
+
+
+def _part(facts: Documents, places: I64) -> Documents:
+    return Documents(**{field.name: getattr(facts, field.name)[places] for field in dataclasses.fields(facts)})
 
 
 def document_facts(documents: U64, rosters: Rosters) -> Documents:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -220,18 +222,25 @@ class Rosters:
         self.own = sum(not pack.earlier for pack in self.packs)
         self._work = work
         self._open: dict[int, Roster] = {}
+        self._lock = threading.Lock()
         digests = sorted({shard.digest for pack in self.packs for shard in pack.used})
         self.shard_rank = {digest: rank for rank, digest in enumerate(digests)}
         self.shard_digests = digests
 
+    @cached_property
+    def shards(self) -> dict[str, Shard]:
+        """The shards of this run, by digest."""
+        return {shard.digest: shard for pack in self.packs[: self.own] for shard in pack.used}
+
     def roster(self, n: int) -> Roster:
         """The roster of the n-th pack."""
-        if n not in self._open:
-            held = sum(len(roster.state) for roster in self._open.values())
-            while self._open and held + self.packs[n].positions > OPEN_ROWS:
-                held -= len(self._open.pop(next(iter(self._open))).state)
-            self._open[n] = _open_roster(self._work.get(roster_name(self.packs[n])))
-        return self._open[n]
+        with self._lock:  # a worker may have several threads
+            if n not in self._open:
+                held = sum(len(roster.state) for roster in self._open.values())
+                while self._open and held + self.packs[n].positions > OPEN_ROWS:
+                    held -= len(self._open.pop(next(iter(self._open))).state)
+                self._open[n] = _open_roster(self._work.get(roster_name(self.packs[n])))
+            return self._open[n]
 
     def gather(self, documents: U64, *names: str) -> tuple[npt.NDArray[Any], ...]:
         """Columns for documents given by number, in any order; each roster is opened once."""

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -119,7 +120,7 @@ def arrays_block(**arrays: npt.NDArray[Any]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def block_arrays(blocks: list[bytes], names: tuple[str, ...]) -> list[npt.NDArray[Any]]:
+def block_arrays(blocks: Sequence[bytes | pa.Buffer], names: tuple[str, ...]) -> list[npt.NDArray[Any]]:
     """The arrays of several blocks, end to end, in the order of names; no block gives empty uint64 arrays."""
     tables = [pa.ipc.open_stream(block).read_all() for block in blocks]
     if not tables:

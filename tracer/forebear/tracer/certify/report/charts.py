@@ -125,9 +125,7 @@ def _mark(axes: Axes, at: float, label: str) -> Html:
 
 
 def _x_ticks(axes: Axes, values: Sequence[float]) -> Html:
-    return "".join(
-        f'<text class="soft" x="{axes.x(one):.1f}" y="{axes.height - 14}" text-anchor="middle">{one:g}</text>' for one in values
-    )
+    return "".join(f'<text class="soft" x="{axes.x(one):.1f}" y="{axes.height - 14}" text-anchor="middle">{one:g}</text>' for one in values)
 
 
 def _share_ticks(axes: Axes) -> Html:

@@ -108,10 +108,11 @@ def _box(one: Box, place: tuple[int, int], *, own: bool) -> Html:
     mark = '<text x="8" y="12.2" text-anchor="middle" font-size="11" font-weight="700" style="fill:var(--paper)">?</text>'
     mark = mark if shape == "square" else ""
     radius = 22 if one.kind == "dataset" else 5
-    name, said = html_text(_fitted(one.name)), html_text(_fitted(f"{one.kind}: {one.said}", 33))
-    full = html_text(f"{one.name}, {one.kind}, {one.said}")
+    whole = f"{one_line(one.name)} {one.kind}: {one_line(one.said)}"
+    shown = _fitted(one.name), _fitted(f"{one.kind}: {one.said}", 33)
+    name, said = html_text(shown[0]), html_text(shown[1])
     return (
-        f'<a href="#{one.anchor}" aria-label="{full}"><title>{full}</title>'
+        f'<a href="#{one.anchor}"><title>{html_text(whole)}</title>'
         f'<rect class="box{" own" if own else ""}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{radius}"/>'
         f'<g class="{tone}" transform="translate({x + 12} {y + 15})"><path class="glyph" d="{outline}"/>{mark}</g>'
         f'<text x="{x + 37}" y="{y + 19}" font-size="12.5" font-weight="600">{name}</text>'

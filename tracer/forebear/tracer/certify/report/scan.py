@@ -26,6 +26,7 @@ __all__ = ["render_scan", "scan_report"]
 
 _ROWS = 200
 _TEXT = 400
+_POLICY = 400
 
 
 def scan_report(session: Session, run: str, *, ledger: str, sources: Sequence[Path] = ()) -> str:
@@ -43,9 +44,7 @@ def scan_report(session: Session, run: str, *, ledger: str, sources: Sequence[Pa
     return render_scan(digest, manifest, figures, texts=texts, ledger=ledger)
 
 
-def render_scan(
-    digest: str, manifest: RunManifest, figures: Figures, *, texts: Mapping[tuple[str, int], str], ledger: str
-) -> str:
+def render_scan(digest: str, manifest: RunManifest, figures: Figures, *, texts: Mapping[tuple[str, int], str], ledger: str) -> str:
     """The page from what was read."""
     rows = manifest.rows
     kept = f"{rows['kept']:,} of {rows['in']:,} rows were kept; {rows['dropped']:,} were dropped and {rows['errored']:,} could not be read."
@@ -213,7 +212,8 @@ def _evidence(digest: str, manifest: RunManifest) -> Html:
         flag = f"flag {one.thresholds[''].flag / GRID:.3f}"
         pairs.append((f"Detector {one.name}", f"{html_text(one.version)}, {flag}, <code>{html_text(one.digest)}</code>"))
     policy = json.dumps(_plain(manifest.policy), ensure_ascii=False, indent=1, sort_keys=True).split("\n")
-    return definition_list(pairs) + code_block(policy[:400])
+    cut = [f"... {len(policy) - _POLICY:,} more lines: forebear policy prints them all"] if len(policy) > _POLICY else []
+    return definition_list(pairs) + code_block([*policy[:_POLICY], *cut])
 
 
 def _plain(value: Any) -> Any:
