@@ -21,7 +21,7 @@ from forebear.tracer.dedupe.similarity import Edges
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.parts import run_scope
 from forebear.tracer.ledger.verify import verify
-from forebear.tracer.scan import evidence, near
+from forebear.tracer.scan import evidence, near, sets
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_workers_bundles_packs_and_partitions_do_not_change_its_digest(world, tm
     monkeypatch.setattr(evidence, "PACK_BYTES", 1)
     monkeypatch.setattr(cluster, "PARTITION_BYTES", 20_000)
     monkeypatch.setattr(near, "CHUNK_PAIRS", 7)
-    monkeypatch.setattr(near, "BLOCK_SHINGLES", 1000)
+    monkeypatch.setattr(sets, "BLOCK_SHINGLES", 1000)
     scan(tmp_path / "l", sorted((folder / "old").iterdir()), policy=policy)
     fresh = scan(tmp_path / "l", files, policy=policy, against=(prefix,), beam=["--direct_runner_bundle_repeat=1"])
     assert fresh.committed.manifest.run_digest == expected

@@ -149,6 +149,13 @@ ANSWERS: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
     "exposure at a lower threshold, without another scan": (
         "SELECT ancestor, dataset, documents FROM audit.exposure_at('chat', 'toxicity', 0.5)", [("name:dirty", "name:raw", 2)],
     ),
+    "how a model came to a shard": (
+        "SELECT step, child, relation, parent FROM audit.why_path('chat', 'B')",
+        [(1, "name:chat", "finetuned_from", "name:dirty"), (2, "name:dirty", "trained_on", "name:raw")],
+    ),
+    "how a model came to a shard that it never saw": ("SELECT * FROM audit.why_path('clean', 'B')", []),
+    "what the ledger held at an older head": ("SELECT entry, kind FROM audit.as_of(1)", [(0, "run")]),
+    "what it held at a head that it never had": ("SELECT entry FROM audit.as_of(3)", []),
     "two runs that are one": ("SELECT count(*) FROM audit.diff('RUN', 'RUN')", [(0,)]),
 }  # fmt: skip
 

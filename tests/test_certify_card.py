@@ -54,6 +54,13 @@ def test_writing_twice_is_writing_once(predicate: dict[str, Any], body: str, win
     assert found is not None and card.section_digest(found) == card.section_digest(card.section(predicate))
 
 
+def test_a_later_certificate_brings_both_parts_up_to_date(predicate: dict[str, Any]) -> None:
+    old = card.update_card(CARD, predicate).text
+    new = card.update_card(old, {**predicate, "verdict": "direct", "at_worst": "direct"}).text
+    assert parsed(new)["forebear"]["verdict"] == "direct" and "inherited_weights" not in new.split("| through |")[0]
+    assert card.update_card(new, predicate).text == old
+
+
 CARDS = {
     "no front matter": "# Chat\n\nText.\n",
     "an empty card": "",

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from certified import NAME, Released, add_lineage, release, run_command
 from test_certify_card import hostile_predicate
-from world import DEFAULT, add_record, shard_bytes
+from world import DEFAULT, TIME, shard_bytes
 
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.enums import EntryKind
+from forebear.schemas.records import Entry
 from forebear.tracer.audit.session import Session
 from forebear.tracer.certify.annex_xi import annex_xi
 from forebear.tracer.certify.cyclonedx import ml_bom
@@ -67,7 +69,8 @@ def validate_bom(bom: dict[str, Any]) -> None:
 
 def test_cyclonedx_own_schema_accepts_the_bom(tmp_path: Path) -> None:
     released = release(tmp_path)
-    add_record(released.world.ledger, {"schema": "forebear/advisory/1", "targets": []}, kind=EntryKind.ADVISORY)
+    advisory = Advisory(reason="withdrawn <b>", authority="acme legal", time=TIME, models=("name:acme/base-7b",))
+    released.world.ledger.append(Entry(EntryKind.ADVISORY, released.world.ledger.put_object(advisory.to_bytes()), TIME))
     bom = json.loads(document(released, NAME, "cyclonedx", "--model-dir", released.folder))
     validate_bom(bom)
     component = bom["metadata"]["component"]
@@ -75,7 +78,7 @@ def test_cyclonedx_own_schema_accepts_the_bom(tmp_path: Path) -> None:
     assert {one["name"] for one in component["pedigree"]["ancestors"]} == {"acme/base-7b", "acme/teacher"}
     datasets = {one["bom-ref"]: one for one in bom["components"] if one["type"] == "data"}
     assert {one["ref"] for one in component["modelCard"]["modelParameters"]["datasets"]} <= set(datasets)
-    assert len(bom["vulnerabilities"]) == 1
+    assert [(one["description"], one["source"]["name"]) for one in bom["vulnerabilities"]] == [("withdrawn <b>", "acme legal")]
     refs = [one["bom-ref"] for one in bom["components"]] + [component["bom-ref"], *(one["bom-ref"] for one in component["components"])]
     assert len(refs) == len(set(refs)) and {one["ref"] for one in bom["dependencies"]} <= set(refs)
     assert {found["content"] for one in component["components"] for found in one["hashes"]} == {

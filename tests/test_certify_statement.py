@@ -19,8 +19,8 @@ from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.tracer.audit.session import Session
 from forebear.tracer.certify.ancestry import Caps
 from forebear.tracer.certify.folder import read_folder, signing_root
-from forebear.tracer.certify.inclusion import audit_path, root_from_path
 from forebear.tracer.certify.statement import Limits, claims, statement, statement_bytes
+from forebear.tracer.ledger.merkle import audit_path, root_from_path
 
 
 def schema() -> Any:
@@ -71,6 +71,18 @@ def test_ranges_are_kept_and_rows_counted_within_them(tmp_path: Path) -> None:
     web = next(one for one in made(tmp_path)["predicate"]["datasets"] if one["name"] == "acme/web")
     assert [one.get("rows") for one in web["shards"]].count([[0, 2]]) == 1
     assert web["rows"] == 4 + 2
+
+
+def test_a_contradicted_relation_is_listed_with_its_grade_and_not_followed(tmp_path: Path) -> None:
+    """What lies behind it is no ancestor: the walk makes an unknown of it."""
+    released = release(tmp_path)
+    record = base_record(released.world)
+    record["models"][2]["parents"][0]["evidence"] = "contradicted"
+    add_lineage(released.world.ledger, record)
+    said = claims(Session.open(released.ledger), NAME)
+    assert "contradicted" in {one["evidence"] for one in said["ancestry"]["relations"]}
+    assert "acme/base-7b" not in {one["name"] for one in said["ancestry"]["nodes"]}
+    assert "contradicted relation" in {one["why"] for one in said["unknown"]["listed"]}
 
 
 def test_what_a_cap_leaves_out_is_counted_and_still_committed_to(tmp_path: Path) -> None:
@@ -193,9 +205,9 @@ def test_a_path_proves_its_leaf_and_no_other(entries: list[bytes], data: st.Data
     path, root = audit_path(leaves, at), merkle_root(leaves)
     assert root_from_path(entries[at], path, index=at, size=len(entries)) == root
     assert root_from_path(entries[at] + b"x", path, index=at, size=len(entries)) != root
-    assert root_from_path(entries[at], [*path, bytes(32)], index=at, size=len(entries)) != root
+    assert root_from_path(entries[at], [*path, bytes(32)], index=at, size=len(entries)) is None
     if path:
-        assert root_from_path(entries[at], path[:-1], index=at, size=len(entries)) != root
+        assert root_from_path(entries[at], path[:-1], index=at, size=len(entries)) is None, "the path does not fit the tree"
 
 
 def test_the_root_orders_paths_part_by_part() -> None:

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from certified import CARD, KEY, NAME, Released, add_lineage, ask, base_record, certified, release, run_command
-from world import Document, add_record, add_run, detector
+from world import TIME, Document, add_run, detector
 
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.enums import EntryKind
+from forebear.schemas.records import Entry
 from forebear.tracer.certify.dsse import read_envelope, sign_envelope
-from forebear.tracer.ledger.keys import generate
+from forebear.tracer.ledger.key_records import key_record
+from forebear.tracer.ledger.keys import PrivateKey, PublicKey, generate
 
 CERTIFICATE = "forebear/certificate.dsse.json"
 
@@ -197,11 +200,78 @@ def test_a_certificate_older_than_what_the_ledger_learned_is_superseded(tmp_path
     assert answer["verdict_now"] == "direct" and {one["kind"] for one in answer["findings"]} == {"superseded"}
 
 
-def test_an_advisory_published_later_is_told(tmp_path: Path) -> None:
+def advise(released: Released, **names: Any) -> None:
+    advisory = Advisory(reason="withdrawn", authority="acme legal", time=TIME, **names)
+    name = released.world.ledger.put_object(advisory.to_bytes())
+    released.world.ledger.append(Entry(EntryKind.ADVISORY, name, TIME))
+
+
+def test_a_certificate_older_than_an_advisory_about_it_is_superseded(tmp_path: Path) -> None:
+    """Even where the verdict is as bad as it was; without the ledger nothing later is seen."""
     released = certified(tmp_path)
-    add_record(released.world.ledger, {"schema": "forebear/advisory/1", "targets": []}, kind=EntryKind.ADVISORY)
-    answer = ask("verify-certificate", released.folder, "--key", released.public, "--ledger", released.ledger, code=[0, 1])
+    advise(released, models=("name:acme/base-7b",))
+    assert check(released)["findings"] == []
+    answer = check(released, "--ledger", released.ledger, code=1)
+    assert [(one["object"], one["kind"]) for one in answer["findings"]] == [("advisories", "superseded")]
+    assert answer["verdict_now"] == "inherited_weights"
+
+
+def test_an_advisory_about_something_else_is_told_and_supersedes_nothing(tmp_path: Path) -> None:
+    released = certified(tmp_path)
+    advise(released, models=("name:acme/unrelated",))
+    answer = check(released, "--ledger", released.ledger)
     assert any("1 of them advisories" in note for note in answer["notes"])
+
+
+def test_an_advisory_before_the_head_is_in_the_certificate(tmp_path: Path) -> None:
+    released = release(tmp_path)
+    advise(released, models=("name:acme/base-7b",))
+    ask("certify", NAME, "--model-dir", released.folder, "--sign", released.private, "--ledger", released.ledger)
+    said = json.loads(read_envelope((released.folder / CERTIFICATE).read_bytes()).payload)["predicate"]
+    assert [(one["entry"], one["reason"], one["authority"]) for one in said["advisories"]] == [(2, "withdrawn", "acme legal")]
+    assert "acme legal" in (released.folder / "README.md").read_text()
+    assert check(released, "--ledger", released.ledger)["verdict"] == "inherited_weights"
+
+
+def key_entry(released: Released, action: Any, key: PublicKey, by: PrivateKey) -> None:
+    ledger = released.world.ledger
+    name = ledger.put_object(key_record(action, key, by=by, head=ledger.head()))
+    ledger.append(Entry(EntryKind.KEY, name, TIME))
+
+
+def test_a_key_that_was_withdrawn_vouches_for_nothing_older_certificates_included(tmp_path: Path) -> None:
+    released = certified(tmp_path)
+    key_entry(released, "revoke", KEY.public, KEY)
+    assert check(released)["authentic"] is True, "the certificate alone cannot tell"
+    answer = check(released, "--ledger", released.ledger, code=1)
+    assert {one["kind"] for one in answer["findings"]} == {"key_revoked"}
+
+
+def test_a_stranger_cannot_withdraw_a_key(tmp_path: Path) -> None:
+    released = certified(tmp_path)
+    key_entry(released, "revoke", KEY.public, generate())
+    assert check(released, "--ledger", released.ledger)["findings"] == []
+
+
+def test_after_a_rotation_the_old_certificate_holds_and_the_new_key_is_followed(tmp_path: Path) -> None:
+    released, new = certified(tmp_path), generate()
+    key_entry(released, "rotate", new.public, KEY)
+    assert check(released, "--ledger", released.ledger)["authentic"] is True, "it was in force then"
+    (tmp_path / "new.key").write_bytes(new.to_pem())
+    ask("certify", NAME, "--model-dir", released.folder, "--sign", tmp_path / "new.key", "--ledger", released.ledger)
+    check(released, code=1)  # the old key alone does not lead to the new one
+    answer = check(released, "--ledger", released.ledger)
+    assert answer["authentic"] is True and any("handed over" in note for note in answer["notes"])
+    (tmp_path / "new.pub").write_bytes(new.public.to_pem())
+    assert ask("verify-certificate", released.folder, "--key", tmp_path / "new.pub")["authentic"] is True
+
+
+def test_a_key_that_had_handed_over_signs_nothing_later(tmp_path: Path) -> None:
+    released = release(tmp_path)
+    key_entry(released, "rotate", generate().public, KEY)
+    ask("certify", NAME, "--model-dir", released.folder, "--sign", released.private, "--ledger", released.ledger)
+    answer = check(released, "--ledger", released.ledger, code=1)
+    assert {one["kind"] for one in answer["findings"]} == {"key_not_in_force"}
 
 
 GATES = {

@@ -172,6 +172,14 @@ def test_an_entry_that_comes_in_between_keeps_its_object(ledger: Ledger) -> None
     assert ledger.get_object(entry.object) == b'{"n":1}'
 
 
+def test_an_object_that_is_put_anew_in_between_stays(ledger: Ledger) -> None:
+    orphans = find_orphans(ledger, now=time.time())
+    name = ledger.put_object(b"orphan")
+    removed = remove_orphans(ledger, orphans, now=time.time(), older_than=DAY)
+    assert [one.path.partition("#")[1] for one in removed] == ["#"]
+    assert ledger.get_object(name) == b"orphan"
+
+
 def test_what_a_killed_collector_had_set_aside_comes_back(ledger: Ledger) -> None:
     run = object_path(ledger.entries()[0][2].object)
     age(ledger, run, DAY)

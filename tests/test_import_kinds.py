@@ -95,6 +95,15 @@ def test_a_card_in_the_hubs_cache_has_its_name_and_revision(tmp_path: Path) -> N
     assert Session.open(tmp_path / "ledger").trace("acme/chat-7b").verdict == "unknown"
 
 
+def test_a_base_model_that_two_revisions_have_as_name_is_neither(tmp_path: Path) -> None:
+    for digit in "12":
+        card(tmp_path / "hub" / "models--x--y" / "snapshots" / (digit * 40), "license: mit")
+    child = card(tmp_path / "m", "base_model: x/y\nbase_model_relation: finetune")
+    imported = take(tmp_path, "hf-card", [tmp_path / "hub", f"a/m={child}"])
+    assert "2 models have this name" in why(imported)["x/y"]
+    assert relations(tmp_path) == set()
+
+
 NAMES: dict[str, tuple[str, str, int]] = {
     "model_name": ("model_name: acme/one", "acme/one", 0),
     "the one entry of model-index": ("model-index: [{name: acme/two, results: []}]", "acme/two", 0),
@@ -211,7 +220,7 @@ def dclm(folder: Path, name: str, **value: object) -> None:
 def test_dclm_joins_by_uuid_and_never_by_name(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
-    dclm(files, "data", tokenized=True, sources=[{"uuid": "u-raw", "name": "raw"}, {"uuid": "gone", "name": "old"}, "s3://x"])
+    dclm(files, "data", tokenized=True, sources=[{"uuid": "u-raw", "name": "another name"}, {"uuid": "gone", "name": "old"}, "s3://x"])
     dclm(files, "raw", tokenized=False, sources=[], tokenizer=None)
     dclm(files, "m1", dataset_uuid="u-data", dataset_name="whatever")
     dclm(files, "m2", dataset_uuid="", dataset_name="data")
@@ -319,7 +328,7 @@ def test_mlflow_reads_a_file_store(tmp_path: Path) -> None:
         "meta.yaml": "experiment_id: '0'\nname: Default\n",
         "run1/meta.yaml": "run_id: run1\nrun_name: brave-fox\nstatus: 3\n",
         "run1/inputs/i1/meta.yaml": "source_id: d1\nsource_type: 1\ndestination_id: run1\ntags: {mlflow.data.context: training}\n",
-        "run1/inputs/i2/meta.yaml": "source_id: ../../etc\ntags: {}\n",
+        "run1/inputs/i2/meta.yaml": "source_id: ../run1\ntags: {}\n",
         "datasets/d1/meta.yaml": "name: web\ndigest: '0123'\nsource_type: local\n",
     }
     for name, text in files.items():
@@ -327,7 +336,7 @@ def test_mlflow_reads_a_file_store(tmp_path: Path) -> None:
         (store / name).write_text(text)
     imported = take(tmp_path, "mlflow", [tmp_path / "mlruns"])
     assert relations(tmp_path) == {("brave-fox@run1", "trained_on", "web@0123")}
-    assert why(imported) == {"../../etc": "no dataset of this id beside the run"}
+    assert why(imported) == {"../run1": "no dataset of this id beside the run"}
 
 
 # Hostile and wrong

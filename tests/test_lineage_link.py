@@ -266,3 +266,25 @@ def test_a_damaged_lineage_object_is_an_integrity_error(world: World, tmp_path: 
     path.write_bytes(path.read_bytes().replace(b'"m"', b'"n"'))
     with refused("digest_mismatch", IntegrityError):
         Session(world.ledger).trace("m")
+
+
+DAMAGED = {
+    "white space": lambda data: data.replace(b'":', b'": ', 1),
+    "another order of keys": lambda data: data.replace(b'{"datasets"', b'{"zzz":0,"datasets"', 1),
+    "a key that no version had": lambda data: data.replace(b'"recorded":', b'"hidden":1,"recorded":', 1),
+    "a key given twice": lambda data: data.replace(b'"recorded":1', b'"recorded":1,"recorded":1', 1),
+    "an escape where none is needed": lambda data: data.replace(b"name", b"n\\u0061me", 1),
+    "a floating-point number": lambda data: data.replace(b'"recorded":1', b'"recorded":1.0', 1),
+    "another schema": lambda data: data.replace(b"forebear/lineage/1", b"forebear/lineage/2", 1),
+}
+
+
+@pytest.mark.parametrize("sentence", DAMAGED)
+def test_a_lineage_object_in_any_other_form_than_its_own_is_refused(world: World, sentence: str) -> None:
+    linked = add(world, {"models": [{"name": "m", "ancestry": "closed"}]})
+    data = world.ledger.get_object(linked.object)
+    assert LineageDocument.from_bytes(data).to_bytes() == data
+    damaged = DAMAGED[sentence](data)
+    assert damaged != data
+    with refused("malformed_record", IntegrityError):
+        LineageDocument.from_bytes(damaged)

@@ -16,6 +16,7 @@ from world import DEFAULT, shard_bytes
 
 from forebear.schemas.digests import sha256_name
 from forebear.tracer.audit.session import Session
+from forebear.tracer.certify.report.figures import read_figures
 from forebear.tracer.certify.report.model import MAX_BOXES, model_report, render_model
 from forebear.tracer.certify.report.page import SHAPES
 from forebear.tracer.certify.report.picture import Box, Line, draw
@@ -174,6 +175,8 @@ def test_a_runs_page_is_sound_and_has_reasons_sources_scores_and_the_curve(tmp_p
     ):
         assert said in page.text, said
     assert "a vile and hateful line" not in page.text and "not at hand" in page.text
+    figures = read_figures(released.world.ledger, released.world.manifest)
+    assert dict(figures.similar) == {0.81: 1}, "9 of 11, and exact copies are no point of the curve"
 
 
 def test_text_is_shown_where_its_source_is_named_and_unchanged_and_nowhere_else(tmp_path: Path) -> None:

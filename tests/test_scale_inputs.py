@@ -186,7 +186,7 @@ def test_blocks_chunks_and_pieces_of_large_buckets_change_nothing(tmp_path, monk
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     policy = policy_of(tmp_path, NO_TOXICITY)
     whole = scan(tmp_path / "one", [path], policy=policy).committed.manifest
-    monkeypatch.setattr("forebear.tracer.scan.near.BLOCK_SHINGLES", 50)
+    monkeypatch.setattr("forebear.tracer.scan.sets.BLOCK_SHINGLES", 50)
     monkeypatch.setattr("forebear.tracer.scan.near.CHUNK_SHINGLES", 100)
     cut = scan(tmp_path / "cut", [path], policy=policy).committed.manifest
     assert cut.run_digest == whole.run_digest

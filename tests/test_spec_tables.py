@@ -27,8 +27,10 @@ from forebear.tracer.detect.detector import to_grid
 from forebear.tracer.detect.fasttext_kernel import NUMERICS
 from forebear.tracer.detect.windows import CUT
 from forebear.tracer.ledger import ledger as ledger_module
+from forebear.tracer.ledger.key_records import KEY_SCHEMA
 from forebear.tracer.ledger.layout import MAX_ENTRY, MAX_HEAD, entry_path, object_path
 from forebear.tracer.ledger.parts import RANGE_ROWS
+from forebear.tracer.ledger.proof_check import PROOF_SCHEMA
 from forebear.tracer.lineage import document as lineage
 from forebear.tracer.lineage.relations import CAPS, RULES, WEIGHT_RELATIONS
 
@@ -151,6 +153,8 @@ VERSIONS = {
     "`schema` of a manifest": lambda: json.loads(_manifest_bytes())["schema"],
     "`schema` of an entry": lambda: json.loads(Entry(EntryKind.RUN, "sha256:" + "0" * 64, "").to_bytes())["schema"],
     "`schema` of a lineage object": lambda: lineage.SCHEMA,
+    "`schema` of a key record": lambda: KEY_SCHEMA,
+    "`schema` of a proof": lambda: PROOF_SCHEMA,
     "first line of a head": lambda: Head(0, bytes(32)).to_bytes().split(b"\n")[0].decode(),
     "`version` of the reader": lambda: READER_VERSION,
     "`normalisation`": lambda: SignatureOptions().to_json()["normalisation"],

@@ -6,13 +6,14 @@ Always true here: Beam and the kernels are imported inside the commands that nee
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +21,15 @@ from forebear.schemas.errors import UsageError
 from forebear.tracer import cli as tracer_cli
 from forebear.tracer.cli import JsonOption, LedgerOption, app, ledger_url, run
 
-__all__ = ["app", "main"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forebear.tracer.lineage.usage import Read
+
+__all__ = ["PIPELINE_FROM", "app", "main"]
+
+PIPELINE_FROM = 1 << 28
+"""Bytes of usage logs from which a pipeline joins them."""
 
 _BEGAN = time.time()
 _beam_arguments: list[str] = []
@@ -34,6 +43,7 @@ def main() -> None:
         at = arguments.index("--")
         _beam_arguments[:] = arguments[at + 1 :]
         arguments = arguments[:at]
+    tracer_cli.usage_reader["read"] = _read_usage
     run(app, arguments)
 
 
@@ -166,4 +176,13 @@ def _say(answer: Any) -> None:
     typer.echo(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
 
 
-_ = tracer_cli  # its commands are registered by its import
+def _read_usage(paths: Sequence[str | Path]) -> Sequence[Read]:
+    """Usage logs: large ones by a pipeline where Beam is installed, which takes longer to start than small ones to read."""
+    from forebear.tracer.lineage import usage
+
+    size = sum(path.stat().st_size for path in map(Path, paths) if path.is_file())
+    if size < PIPELINE_FROM or importlib.util.find_spec("apache_beam") is None:
+        return usage.read_usage(paths)
+    from forebear.pipelines import link
+
+    return link.read_usage(paths)

@@ -108,6 +108,8 @@ def _bands(run: RunManifest) -> str:
 
 def _notes(run: RunManifest, scanned: Scanned) -> list[Text]:
     notes = []
+    if run.against:
+        notes.append(Text(f"Held against {len(run.against):,} earlier runs: what they kept came first.", "dim"))
     if scanned.committed.reused:
         notes.append(Text(f"{scanned.committed.reused:,} shards' evidence was taken up from earlier scans.", "dim"))
     if run.environment["unmeasured"]:

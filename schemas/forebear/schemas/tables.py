@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["BANDS", "CLEANED", "DIGEST", "EVIDENCE", "EVIDENCE_ITEM", "FLAGGED", "GRID", "LOG", "SHARDS", "SPAN"]
+from forebear.schemas.errors import UsageError
+
+__all__ = ["BANDS", "CLEANED", "DIGEST", "EVIDENCE", "EVIDENCE_ITEM", "FLAGGED", "GRID", "LOG", "MAX_TABLE_BYTES", "SHARDS", "SPAN"]
 __all__ += ["parquet_bytes", "read_parquet"]
 
 GRID = 1024
@@ -127,6 +129,11 @@ FLAGGED = pa.schema(
 """Rows of a run that some detector scored at or above the flag threshold in force (one row for each such score), and errored
 rows (detector null). Derived from the log, so that a verdict need not read all of it; `verify --full` derives it again."""
 
+MAX_TABLE_BYTES = 16 << 30
+"""A table that would take more memory is refused: the largest that forebear writes are packs of 2**20 rows."""
+
+_MAX_FOOTER_TEXT = 16 << 20
+_MAX_FOOTER_ITEMS = 200_000
 _ROW_GROUP = 1 << 17
 _BANDS_ROW_GROUP = 1 << 15
 _DELTA = ("row", "bytes", "words", "shingles", "keeper_row", "intersection", "union_size", "position")
@@ -167,15 +174,41 @@ def read_parquet(data: bytes | pa.Buffer, schema: pa.Schema, *, columns: list[st
     Raises:
         OSError, pa.ArrowInvalid: A page is damaged, or the bytes are no Parquet.
         ValueError: The file's columns are not the schema's.
+        UsageError: It would take more memory than `MAX_TABLE_BYTES`.
     """
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    # A footer may claim any number of columns and names of any length: what is not a table of ours is not taken apart.
+    file = pq.ParquetFile(
+        pa.BufferReader(data),
+        page_checksum_verification=True,
+        thrift_string_size_limit=_MAX_FOOTER_TEXT,
+        thrift_container_size_limit=_MAX_FOOTER_ITEMS,
+    )
     if file.schema_arrow.names != schema.names:
-        raise ValueError(f"columns {file.schema_arrow.names} where {schema.names} were expected")
+        raise ValueError(f"columns {str(file.schema_arrow.names)[:300]} where {schema.names} were expected")
+    _require_room(file.metadata, schema.names if columns is None else columns)
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     table = file.read(columns=columns).select(wanted.names).cast(wanted)
     for name in wanted.names:
         _refuse_hidden_nulls(name, table[name])
     return table
+
+
+def _require_room(metadata: pq.FileMetaData, columns: list[str]) -> None:
+    """Refuse a table that says itself that it is too large: its pages decompressed, and eight bytes for each value."""
+    size = 0
+    for group in (metadata.row_group(n) for n in range(metadata.num_row_groups)):
+        for n in range(group.num_columns):
+            column = group.column(n)
+            if column.path_in_schema.partition(".")[0] in columns:
+                size += max(0, column.total_uncompressed_size) + 8 * max(0, column.num_values)
+    size = max(size, 8 * len(columns) * metadata.num_rows)
+    if size > MAX_TABLE_BYTES:
+        raise UsageError(
+            "over_limit",
+            expected=f"a table of at most {MAX_TABLE_BYTES} bytes of memory",
+            found=f"one that takes {size}",
+            remedy="Ask whoever wrote it why; forebear itself writes no such pack.",
+        )
 
 
 def _refuse_hidden_nulls(path: str, column: pa.ChunkedArray) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -24,8 +24,9 @@ from forebear.tracer.certify.commands import register as register_certify
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.session import Session
+    from forebear.tracer.lineage.usage import Read
 
-__all__ = ["JsonOption", "LedgerOption", "app", "ledger_url", "run"]
+__all__ = ["JsonOption", "LedgerOption", "app", "ledger_url", "run", "usage_reader"]
 
 app = typer.Typer(
     add_completion=False,
@@ -46,6 +47,9 @@ _Policy = Annotated[Path | None, typer.Option("--policy", help="The thresholds o
 _ClickException: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
 
 _given: dict[str, str | None] = {"ledger": None}
+
+usage_reader: dict[str, Callable[[Sequence[str | Path]], Sequence[Read]]] = {}
+"""How `link --usage` reads logs, under "read"; where nobody says, by `lineage.usage.read_usage`."""
 
 
 @app.callback()
@@ -78,25 +82,37 @@ def link(
     parsed = [(read_record(path), path.absolute().parent) for path in records]
     there = Ledger.open(ledger_url(ledger), create=True)
     now = utc_text(datetime.now(UTC))
-    linked = link_records(there, parsed, usage=usage or (), time=now)
+    linked = link_records(there, parsed, usage=usage or (), time=now, read=usage_reader.get("read"))
     _print(linked.to_json()) if as_json else show_link(linked)
 
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="hf-card, ecosystem-graphs, dclm, openlineage or mlflow.", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="hf-card, ecosystem-graphs, dclm, openlineage, mlflow, dolma or decon.", metavar="KIND")],
     paths: Annotated[list[str], typer.Argument(help="Files or folders; a model card may be NAME=PATH.", metavar="PATH...")],
     stated_only: Annotated[bool, typer.Option("--stated-only", help="Leave out relations that the source does not name.")] = False,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="Of dolma: the attribute that counts.")] = None,
+    at_least: Annotated[float | None, typer.Option("--at-least", help="Of dolma and decon: the score that counts.")] = None,
+    authority: Annotated[str | None, typer.Option("--authority", help="Of dolma and decon: whose word it is.")] = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add lineage from elsewhere; says what it could not resolve."""
+    """Add lineage, or evidence of contamination, from elsewhere; says what it could not resolve."""
+    from forebear.tracer.audit.outside import EVIDENCE, Flags, import_evidence
     from forebear.tracer.ledger.ledger import Ledger
-    from forebear.tracer.lineage.importers.kinds import import_lineage
-    from forebear.tracer.render import show_import
+    from forebear.tracer.lineage.importers.kinds import KINDS, import_lineage
+    from forebear.tracer.render import show_import, show_testimony
 
-    there = Ledger.open(ledger_url(ledger), create=True)
-    imported = import_lineage(there, kind, paths, time=utc_text(datetime.now(UTC)), stated_only=stated_only)
+    if kind not in {*KINDS, *EVIDENCE}:
+        raise _wrong("unknown_kind", f"one of {', '.join(sorted({*KINDS, *EVIDENCE}))}", repr(kind)[:80], "Use one of these.")
+    now = utc_text(datetime.now(UTC))
+    if kind in EVIDENCE:
+        there, session = Ledger.open(ledger_url(ledger)), _session(ledger, None)
+        flags = Flags(attribute, at_least)
+        told = import_evidence(there, session, kind, paths, flags=flags, authority=authority, time=now)
+        _print(told.to_json()) if as_json else show_testimony(told)
+        return
+    imported = import_lineage(Ledger.open(ledger_url(ledger), create=True), kind, paths, time=now, stated_only=stated_only)
     _print(imported.to_json()) if as_json else show_import(imported)
 
 

@@ -20,6 +20,7 @@ from forebear.tracer.lineage.relations import RULES
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.answer import Exposure, Trace
+    from forebear.tracer.audit.outside import Testimony
     from forebear.tracer.audit.recall import Recalled
     from forebear.tracer.audit.session import Question, Session
     from forebear.tracer.audit.tables import Answer
@@ -39,6 +40,7 @@ __all__ = [
     "show_rows",
     "show_rules",
     "show_runs",
+    "show_testimony",
     "show_trace",
     "show_verify",
     "show_why",
@@ -96,10 +98,22 @@ def show_import(imported: Imported) -> None:
         "cycle": [" -> ".join([*cycle, cycle[0]]) for cycle in imported.cycles],
         "left out": [f"{count} {what}" for what, count in imported.left_out.items()],
     }
-    for title, several in lists.items():
-        for said in several[:20]:
-            out.print(Text(f"{title}: {plain(said)}", "yellow"))
-        _omitted(out, len(several) - 20)
+    _listed(out, lists)
+
+
+def show_testimony(told: Testimony) -> None:
+    """What outside evidence flags."""
+    out, advisory = _console(), told.advisory
+    counts = f"{len(advisory.documents)} documents flagged by {told.kind} files, {told.below} records not flagged"
+    out.print(Text(f"entry {told.entry}, an advisory of {plain(advisory.authority)}: {counts}"))
+    out.print(Text(plain(advisory.reason), "dim"))
+    _listed(
+        out,
+        {
+            "unresolved": [f"{one.what} ({one.where}): {one.why}" for one in told.unresolved],
+            "not taken": [f"{one.where}: {one.what}: {one.why}" for one in told.refused],
+        },
+    )
 
 
 def show_trace(session: Session, trace: Trace, question: Question) -> None:
@@ -366,6 +380,13 @@ def _table(*columns: str) -> Table:
     for name in columns:
         table.add_column(Text(name), overflow="fold")
     return table
+
+
+def _listed(out: Console, lists: Mapping[str, Sequence[str]]) -> None:
+    for title, several in lists.items():
+        for said in several[:20]:
+            out.print(Text(f"{title}: {plain(said)}", "yellow"))
+        _omitted(out, len(several) - 20)
 
 
 def _omitted(out: Console, count: int) -> None:

@@ -145,6 +145,7 @@ class _Class:
             {run for run, (_, _, manifest) in enumerate(scans.runs) if one.digest in {d.digest for d in manifest.detectors}}
             for one in asked
         ]
+        self._sparse = self._find_sparse()
         self._deep = {(n, run): self._needs_log(n, run) for n in range(len(asked)) for run in self._ran[n]}
         self._reasons = sorted({one.reason for one in asked})
         self._reason_of = np.array([self._reasons.index(one.reason) for one in asked], np.int64)
@@ -193,12 +194,14 @@ class _Class:
         tally.used = None if used is None or tally.used is None else tally.used + used
         if any(rows is None for rows in shard.unscored):
             tally.gap(NOT_RUN, used, used)
+        whole = not any(rows is None for rows in shard.unscored)
         missing = [rows if rows is None or ranges is None else rows[_within(rows, ranges)] for rows in shard.unscored]
         if used is not None:
             tally.scored = [count + (0 if rows is None else used - len(rows)) for count, rows in zip(tally.scored, missing, strict=True)]
-        some = [rows for rows in missing if rows is not None and len(rows)]
-        if some and not any(rows is None for rows in missing):
-            tally.gap(ERRORED, len(np.unique(np.concatenate(some))), used)
+        for why, sparse in ((ERRORED, False), (NOT_RUN, True)):
+            some = [rows for rows, mine in zip(missing, self._sparse, strict=True) if rows is not None and mine is sparse]
+            if some and whole:
+                tally.gap(why, len(np.unique(np.concatenate(some))), used)
 
     def shard(self, place: int) -> Shard:
         """What is known of one shard."""
@@ -219,7 +222,7 @@ class _Class:
         unscored: list[Ints | None] = []
         for n in range(len(self._asked)):
             runs = [run for run in self._ran[n] if scans.has(run, place)]
-            unscored.append(self._common_errors(runs, place))
+            unscored.append(self._common_unscored(n, runs, place))
         scanned = any(scans.has(run, place) for run in range(len(scans.runs)))
         for run, source in scans.derived.get(place, ()):
             if source in self._open:
@@ -245,13 +248,36 @@ class _Class:
         missing = [None if rows is None else np.searchsorted(kept, rows[np.isin(rows, kept)]) for rows in shard.unscored]
         return moved, missing
 
-    def _common_errors(self, runs: list[int], place: int) -> Ints | None:
-        """Rows that errored in every run that asked the detector; None where no run did."""
+    def _common_unscored(self, n: int, runs: list[int], place: int) -> Ints | None:
+        """Rows that no run that asked the detector scored; None where no run asked it."""
         found: Ints | None = None
         for run in runs:
             rows = self._errors.get((run, place), _EMPTY)
+            if self._sparse[n]:
+                rows = np.union1d(rows, self._unasked(n, run, place))
             found = rows if found is None else np.intersect1d(found, rows)
         return found
+
+    def _unasked(self, n: int, run: int, place: int) -> Ints:
+        """Rows of a shard for which a second tier left no evidence: it was not asked about them."""
+        table = self._scans.log(run, place, ["row", "evidence"])
+        evidence = table["evidence"].combine_chunks()
+        mine = pc.equal(evidence.flatten().field("detector"), pa.scalar(digest_bytes(self._asked[n].digest), pa.binary(32)))
+        asked = np.zeros(len(table), "?")
+        asked[pc.list_parent_indices(evidence).to_numpy()[mine.to_numpy(zero_copy_only=False)]] = True
+        return np.asarray(table["row"].to_numpy()[~asked])
+
+    def _find_sparse(self) -> list[bool]:
+        """Which detectors cover only the rows that they scored.
+
+        A second tier is asked about the rows that its first tier finds suspicious, and a sample. Where both are asked about, as a
+        class always is, the first tier covers a row alone: it decided that the second need not look. By itself a second tier covers
+        only what it scored.
+        """
+        asked = {one.digest for one in self._asked}
+        records = {record.digest: record for _, _, manifest in self._scans.runs for record in manifest.detectors}
+        firsts = [records[one.digest].parameters.get("first") if one.digest in records else None for one in self._asked]
+        return [first is not None and first not in asked for first in firsts]
 
     def _needs_log(self, n: int, run: int) -> bool:
         """Whether a run's flagged table leaves out rows that are bad at the thresholds asked about."""
@@ -309,7 +335,7 @@ class _Class:
             deep = np.zeros(size, "?")
             for run in self._ran[n]:
                 covered[scans.scanned(run)] = True
-                if self._deep[n, run]:
+                if self._deep[n, run] or self._sparse[n]:
                     deep[scans.scanned(run)] = True
             clear &= covered & ~deep
         derived = np.zeros(size, "?")
@@ -331,7 +357,7 @@ class _Class:
                 continue
             run, source = ways[0]
             plain = times[source] == 1 and source not in scans.derived and scans.has(run, source)
-            ran = all(run in runs and not self._deep[n, run] for n, runs in enumerate(self._ran))
+            ran = all(run in runs and not self._deep[n, run] and not self._sparse[n] for n, runs in enumerate(self._ran))
             found[shard] = plain and ran and not keeps_bad[source]
         return found
 

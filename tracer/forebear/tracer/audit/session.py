@@ -6,6 +6,7 @@ when a question first needs them and kept; a session stands at one head, so all 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +50,7 @@ class Session:
     Args:
         ledger: The ledger.
         head: Stand at an older head: its number of entries.
+        memory: Bytes that the columns of the log may take which a query names; default: FOREBEAR_SQL_GIB, else 4 GiB.
 
     Example:
         >>> session = Session.open("ledger")                                   # doctest: +SKIP
@@ -56,7 +58,8 @@ class Session:
         >>> session.sql("SELECT action, count(*) FROM audit.decision GROUP BY ALL").frame()   # doctest: +SKIP
     """
 
-    def __init__(self, ledger: Ledger, *, head: int | None = None) -> None:
+    def __init__(self, ledger: Ledger, *, head: int | None = None, memory: int | None = None) -> None:
+        self.memory = int(float(os.environ.get("FOREBEAR_SQL_GIB") or 4) * 2**30) if memory is None else memory
         # Whatever comes later, this session stands where the ledger is now.
         self.ledger = ledger.at(len(ledger.entries()) if head is None else head)
 

@@ -7,7 +7,7 @@ every run hold; lineage tables and exposures come from the graph and the walk th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from forebear.schemas.digests import digest_name
+from forebear.schemas.errors import UsageError
 from forebear.schemas.tables import CLEANED, FLAGGED, LOG, SHARDS
 from forebear.tracer.audit.asked import Run
 
@@ -30,10 +31,17 @@ _TEXT, _INT = pa.string(), pa.int64()
 
 @dataclass(frozen=True)
 class Source:
-    """A raw table: its schema, and how it is read."""
+    """A raw table: its schema, and how it is read.
+
+    Args:
+        schema: Its columns.
+        read: All of it.
+        pruned: Some columns of it, for tables of the log, which may hold tens of millions of rows; `run` is a dictionary there.
+    """
 
     schema: pa.Schema
     read: Callable[[Session], pa.Table]
+    pruned: Callable[[Session, Sequence[str]], pa.Table] | None = None
 
 
 def _fields(**types: pa.DataType) -> pa.Schema:
@@ -70,6 +78,42 @@ def _log(columns: list[str]) -> Callable[[Session, Run], Iterator[pa.Table]]:
             yield session.ledger.read_table(pack.object, LOG, columns=columns)
 
     return read
+
+
+def _some_columns(session: Session, columns: Sequence[str]) -> pa.Table:
+    """Columns of the log of every run; `run` as a dictionary, for it repeats in every row.
+
+    Raises:
+        UsageError: They would take more memory than the session allows.
+    """
+    own = [name for name in LOG.names if name in columns]
+    _require_memory(session, own)
+    names = pa.array([run[1] for run in session.runs], _TEXT)
+    schema = pa.schema([pa.field("run", pa.dictionary(pa.int32(), _TEXT)), *(LOG.field(name) for name in own)])
+    parts = [schema.empty_table()]
+    for at, (_, _, manifest) in enumerate(session.runs):
+        for pack in manifest.log:
+            table = session.ledger.read_table(pack.object, LOG, columns=own or ["row"])
+            run = pa.DictionaryArray.from_arrays(pa.array(np.full(len(table), at, "i4")), names)
+            parts.append(pa.Table.from_arrays([run, *(table[name].combine_chunks() for name in own)], schema=schema))
+    return pa.concat_tables(parts)
+
+
+def _require_memory(session: Session, columns: Sequence[str]) -> None:
+    rows = sum(pack.rows for _, _, manifest in session.runs for pack in manifest.log)
+    needed = rows * (4 + sum(_WIDTHS.get(name, _WIDTH) for name in columns))
+    if needed > session.memory:
+        raise UsageError(
+            "too_large",
+            expected=f"columns of the log within {session.memory / 2**30:.1f} GiB",
+            found=f"{rows:,} rows of {', '.join(columns)}: about {needed / 2**30:.1f} GiB",
+            remedy="Name fewer columns (`audit.contamination` has the flagged rows alone), or set FOREBEAR_SQL_GIB to what there is.",
+        )
+
+
+_WIDTH = 32  # bytes of a digest; texts and lists are about as wide
+_WIDTHS = dict.fromkeys(("row", "bytes", "words", "keeper_row", "intersection", "union_size"), 8) | {"evidence": 96, "action": 8}
+"""Bytes that a row takes in memory, by column, near enough to refuse what cannot work."""
 
 
 def _shards(session: Session, run: Run) -> Iterator[pa.Table]:
@@ -340,10 +384,10 @@ def _exposure_row(one: Exposure) -> dict[str, Any]:
 
 SOURCES: dict[str, Source] = {
     "raw_cleaned": Source(_of_run(CLEANED), _each_run(_cleaned, _of_run(CLEANED))),
-    "raw_decision": Source(_DECISION, _each_run(_log(_DECISION_COLUMNS), _DECISION)),
+    "raw_decision": Source(_DECISION, _each_run(_log(_DECISION_COLUMNS), _DECISION), _some_columns),
     "raw_detector": Source(_DETECTOR, _detectors),
     "raw_entry": Source(_ENTRY, _entries),
-    "raw_evidence": Source(_EVIDENCE, _each_run(_log(_EVIDENCE_COLUMNS), _EVIDENCE)),
+    "raw_evidence": Source(_EVIDENCE, _each_run(_log(_EVIDENCE_COLUMNS), _EVIDENCE), _some_columns),
     "raw_exposure": Source(_EXPOSURE, _exposures),
     "raw_flagged": Source(_of_run(FLAGGED), _each_run(_flagged, _of_run(FLAGGED))),
     "raw_head": Source(_HEAD, _head),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Database", "audit_files"]
 
 _NAMED = re.compile(r'audit"?\s*\.\s*"?([a-z_]+)', re.IGNORECASE)
-_MISSING = re.compile(r"forebear: (raw_[a-z]+) is not loaded")
+_MISSING = re.compile(r"forebear: (raw_[a-z]+)(?:\.([a-z_]+))? is not loaded")
 
 
 class Answer:
@@ -71,6 +71,8 @@ class Database:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._loaded: set[str] = set()
+        self._columns: dict[str, set[str]] = {}
+        self._types: dict[str, dict[str, str]] = {}
         self._connection = duckdb.connect(":memory:")
         self._connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
         self._connection.execute("CREATE SCHEMA audit")
@@ -85,16 +87,25 @@ class Database:
         Raises:
             UsageError: DuckDB refuses the query, or there is none.
         """
-        for name in sorted(_needed(query) - self._loaded):
-            self._load(name)
+        for name in sorted(_needed(query)):
+            if SOURCES[name].pruned is not None:
+                self._load_columns(name, _mentioned(query, name))
+            elif name not in self._loaded:
+                self._load(name)
         while True:
             try:
                 return self._answer(query, parameters)
             except duckdb.Error as error:
                 missing = _MISSING.search(str(error))
-                if missing is None or missing[1] in self._loaded:
+                if missing is None:
                     raise _refused(query, str(error)) from error
-                self._load(missing[1])
+                name, column = missing[1], missing[2]
+                if SOURCES[name].pruned is not None and (column or name) not in self._columns.get(name, ()):
+                    self._load_columns(name, {column} if column else set())
+                elif name not in self._loaded:
+                    self._load(name)
+                else:
+                    raise _refused(query, str(error)) from error
 
     def _answer(self, query: str, parameters: Mapping[str, Any] | None) -> Answer:
         result = self._connection.sql(query, params=parameters) if parameters else self._connection.sql(query)
@@ -106,9 +117,28 @@ class Database:
         self._connection.register("shape", schema.empty_table())
         types = self._connection.execute("DESCRIBE shape").fetchall()
         self._connection.unregister("shape")
+        self._types[name] = {one[0]: one[1] for one in types}
         columns = ", ".join(f'NULL::{one[1]} AS "{one[0]}"' for one in types)
         unread = f"error('forebear: {name} is not loaded')::BOOLEAN"
         self._connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM range(1) WHERE {unread}")  # noqa: S608 - names are ours
+
+    def _load_columns(self, name: str, columns: set[str]) -> None:
+        """Have some columns of a log table; the others fail when they are read, as the whole table does before any is there."""
+        source, known = SOURCES[name], self._columns.get(name)
+        if known is not None and columns <= known:
+            return
+        chosen = {"run", *columns, *(known or ())}
+        assert source.pruned is not None
+        self._connection.register(f"loaded_{name}", source.pruned(self._session, sorted(chosen)))
+        shown = [
+            f'"{field.name}"'
+            if field.name in chosen
+            else f"error('forebear: {name}.{field.name} is not loaded')::{self._types[name][field.name]} AS \"{field.name}\""
+            for field in source.schema
+        ]
+        self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {', '.join(shown)} FROM loaded_{name}")  # noqa: S608 - ours
+        self._columns[name] = chosen
+        self._loaded.add(name)
 
     def _load(self, name: str) -> None:
         table = SOURCES[name].read(self._session)
@@ -143,6 +173,33 @@ def _needed(query: str) -> set[str]:
     sql = _without_comments(query)
     named = {name.lower() for name in _NAMED.findall(sql)} & {*audit_files()}
     return {raw for name in named for raw in _behind(name)} | (set(re.findall(r"raw_[a-z]+", sql)) & {*SOURCES})
+
+
+def _mentioned(query: str, table: str) -> set[str]:
+    """Columns of a log table that a query, or a view or macro behind it, may read by name; what this misses is loaded on demand.
+
+    With a star, a column expression or TRY (which would take the failure of a column that is not there for a null) it is all.
+    """
+    seen: set[str] = set()
+    sql, todo = "", [_without_comments(query)]
+    while todo:
+        text = todo.pop()
+        sql += " " + text
+        for name in set(_NAMED.findall(text)) & {*audit_files()} - seen:
+            seen.add(name)
+            if name not in _OVER_LOG:
+                todo.append(_without_comments(audit_files()[name]).split("COMMENT ON")[0])
+    words = set(re.findall(r"[a-z_]+", sql.lower()))
+    names = {field.name for field in SOURCES[table].schema}
+    starred = "*" in re.sub(r"count\s*\(\s*\*\s*\)", "", sql, flags=re.IGNORECASE)
+    if starred or "select" not in words or words & {"columns", "try", "describe", "summarize"}:
+        return names
+    found = words & names
+    return found | ({"intersection", "union_size"} & names if "jaccard" in words else set()) | ({"evidence"} & names)
+
+
+_OVER_LOG = frozenset({"decision", "evidence"})
+"""Views that name every column of a log table: whoever reads them says which it wants."""
 
 
 @functools.cache

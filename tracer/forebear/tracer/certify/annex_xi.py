@@ -136,7 +136,9 @@ def _unsuitable(predicate: Mapping[str, Any]) -> _Field:
     listed, omitted = predicate["unknown"]["listed"], predicate["unknown"]["omitted"]
     unknown = [f"- unknown: {markdown_text(one['node'])}: {markdown_text(wording.unknown_line(one))}" for one in listed[:_ROWS]]
     unknown += _more(len(listed) + omitted, "unknown things")
-    return [*asked, *said, *unknown] or ["None recorded."], missing
+    published = [f"- {markdown_text(wording.advisory_line(one))}" for one in predicate["advisories"][:_ROWS]]
+    published += _more(len(predicate["advisories"]), "advisories")
+    return [*asked, *said, *published, *unknown] or ["None recorded."], missing
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

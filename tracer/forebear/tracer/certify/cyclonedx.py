@@ -153,8 +153,10 @@ def _dependencies(predicate: Mapping[str, Any], nodes: Mapping[str, Any]) -> lis
 
 
 def _vulnerability(advisory: Mapping[str, Any], own: str) -> dict[str, Any]:
+    """An advisory that touches the model or an ancestor of it."""
     found: dict[str, Any] = {"id": f"forebear:advisory:{advisory['entry']}", "published": advisory["time"]}
-    found |= {"source": {"name": "forebear ledger"}, "affects": [{"ref": _ref(own)}]}
+    found |= {"source": {"name": one_line(advisory["authority"])}, "description": one_line(advisory["reason"], limit=1200)}
+    found |= {"affects": [{"ref": _ref(own)}]}
     return {**found, "properties": [{"name": "forebear:object", "value": advisory["object"]}]}
 
 

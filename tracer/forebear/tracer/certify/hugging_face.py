@@ -85,6 +85,7 @@ def section(predicate: Mapping[str, Any]) -> str:
     lines += [f"Stated {wording.as_of(predicate)}.", ""]
     lines += _exposures(predicate["exposures"])
     lines += _unknowns(predicate)
+    lines += _advisories(predicate["advisories"])
     lines += _asked(predicate["asked"])
     lines += [
         "Check it, with the publisher's key from outside this repository:",
@@ -123,6 +124,12 @@ def _unknowns(predicate: Mapping[str, Any]) -> list[str]:
     if more > 0:
         lines.append(f"- and {more:,} more")
     return ["Not known:", "", *lines, ""] if lines else []
+
+
+def _advisories(advisories: list[dict[str, Any]]) -> list[str]:
+    lines = [f"- {markdown_text(wording.advisory_line(one))}" for one in advisories[:_ROWS]]
+    more = len(advisories) - _ROWS
+    return ["Advisories:", "", *lines, *([f"- and {more:,} more"] if more > 0 else []), ""] if lines else []
 
 
 def _asked(asked: list[dict[str, Any]]) -> list[str]:

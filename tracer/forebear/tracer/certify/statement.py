@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.digests import digest_name, leaf_hash
-from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.tracer.certify.ancestry import Caps, dataset_shards, read_ancestry
 from forebear.tracer.certify.escape import decimal
 from forebear.tracer.certify.folder import LEFT_OUT, ModelFolder, signing_root
-from forebear.tracer.certify.inclusion import audit_paths
+from forebear.tracer.ledger.merkle import audit_paths
 
 if TYPE_CHECKING:
     from forebear.schemas.records import DetectorRecord
@@ -76,21 +75,21 @@ def claims(session: Session, model: str, *, caps: Caps | None = None, limits: Li
     trace = session.walker(session.default).trace(node)
     ancestry = read_ancestry(graph, node)
     answer = trace.to_json(session.context(session.default))
+    notes = session.notes(trace)
+    advisories = notes.pop("advisories", [])
     datasets = ancestry.datasets(graph)
     runs = runs_behind(session, datasets)
     found: dict[str, Any] = {"model": {**answer["model"], "digest": graph.digests.get(node)}}
     found |= {name: answer[name] for name in ("verdict", "at_worst", "complete", "verdicts", "at_worsts", "asked")}
     found |= {name: _cut(answer[name], limits.answers) for name in ("exposures", "unknown", "first_exposed", "last_unexposed")}
-    found |= {"said_otherwise": session.notes(trace), "ancestry": ancestry.to_json(graph, caps)}
+    found |= {"said_otherwise": notes, "ancestry": ancestry.to_json(graph, caps)}
     found |= {"datasets": [{**dataset_shards(graph, one, caps), "rows": _rows(session, one)} for one in datasets]}
     found |= {"runs": [_run(one) for one in runs]}
     entries = session.ledger.entries()
     head = session.head.to_json()
-    published = [(n, one) for n, _, one in entries if one.kind is EntryKind.ADVISORY]
-    advisories = [{"entry": n, "object": one.object, "time": one.time} for n, one in published]
     time = entries[-1][2].time if entries else None
     found |= {"advisories": advisories, "heads": [head], "as_of": {"head": head["size"], "time": time}}
-    behind = {one[0] for one in runs} | ancestry.entries(graph) | {n for n, _ in published}
+    behind = {one[0] for one in runs} | ancestry.entries(graph) | {one["entry"] for one in advisories}
     found |= {"proofs": _proofs(entries, sorted(behind), limits.proofs)}
     plain: dict[str, Any] = decimal(found)
     return plain

@@ -23,10 +23,11 @@ from forebear.tracer.certify import wording
 from forebear.tracer.certify.dsse import MAX_ENVELOPE, Envelope, read_envelope
 from forebear.tracer.certify.folder import LEFT_OUT, ModelFolder, Progress, read_folder
 from forebear.tracer.certify.hugging_face import find_section, section_digest
-from forebear.tracer.certify.inclusion import root_from_path
 from forebear.tracer.certify.release import CERTIFICATE, FOLDER, README, SECTION
+from forebear.tracer.certify.signers import Signers, read_signers
 from forebear.tracer.certify.statement import PREDICATE_TYPE, SCHEMA, STATEMENT_TYPE, subjects_of
 from forebear.tracer.ledger.keys import PublicKey
+from forebear.tracer.ledger.merkle import root_from_path
 
 __all__ = ["Checked", "Finding", "check_certificate", "gate", "known_verdict", "parse_statement"]
 
@@ -110,10 +111,13 @@ def check_certificate(path: Path, *, key: PublicKey | None, ledger: str | None =
     certificate, folder = _places(path)
     envelope = read_envelope(_read(certificate, MAX_ENVELOPE + 1))
     checked = Checked()
-    _check_signature(checked, envelope, key)
+    signers = _signers(key, ledger)
+    signer = _check_signature(checked, envelope, signers)
     if checked.authentic is False:
         return checked
     checked.statement = parse_statement(envelope.payload)
+    if signers is not None and signer is not None:
+        _check_force(checked, signers, signer)
     _check_files(checked, folder, progress)
     _check_proofs(checked)
     if ledger is not None:
@@ -139,13 +143,24 @@ def _read(path: Path, limit: int) -> bytes:
         raise UsageError("no_certificate", expected=f"a certificate at {path}", found=found, remedy=remedy) from error
 
 
-def _check_signature(checked: Checked, envelope: Envelope, key: PublicKey | None) -> None:
-    if key is None:
+def _signers(key: PublicKey | None, ledger: str | None) -> Signers | None:
+    if key is None or ledger is None:
+        return None if key is None else Signers(key)
+    from forebear.tracer.ledger.ledger import Ledger
+
+    return read_signers(key, Ledger.open(ledger))
+
+
+def _check_signature(checked: Checked, envelope: Envelope, signers: Signers | None) -> PublicKey | None:
+    """Whether a key that is believed signed; gives that key."""
+    if signers is None:
         checked.notes.append("no key was given: nothing says whose certificate this is")
-        return
-    checked.authentic = envelope.signed_by(key)
-    if checked.authentic:
-        return
+        return None
+    signer = signers.signer(envelope)
+    checked.authentic = signer is not None
+    if signer is not None:
+        return signer
+    key = signers.trusted
     claimed = [one if one.startswith("sha256:") else f"sha256:{one}" for one, _ in envelope.signatures]
     if key.key_id in claimed:
         found, remedy = "a signature that does not fit: the certificate was edited after it was signed", _GONE
@@ -153,6 +168,21 @@ def _check_signature(checked: Checked, envelope: Envelope, key: PublicKey | None
         found = f"signatures that say they are of {', '.join(claimed)[:300]}"
         remedy = "Ask the publisher which key was in force then; a key that came with the model proves nothing."
     checked.find(CERTIFICATE, "bad_signature", expected=f"a signature by {key.key_id}", found=found, remedy=remedy)
+    return None
+
+
+def _check_force(checked: Checked, signers: Signers, signer: PublicKey) -> None:
+    """What the ledger says of the key that signed: withdrawn, handed over before, or handed over to."""
+    size = checked.predicate["heads"][0]["size"]
+    remedy = "Ask the publisher for a certificate by the key in force."
+    if (entry := signers.withdrawn(signer)) is not None:
+        found = f"entry {entry} of the ledger withdraws it"
+        checked.find(signer.key_id, "key_revoked", expected="a key that nobody withdrew", found=found, remedy=remedy)
+    elif not signers.in_force(signer, size=size):
+        found = "it had handed over to another key before, or was not yet handed over to"
+        checked.find(signer.key_id, "key_not_in_force", expected=f"a key in force at head {size}", found=found, remedy=remedy)
+    elif signer != signers.trusted:
+        checked.notes.append(f"signed by {signer.key_id}, to which {signers.trusted.key_id} handed over in the ledger")
 
 
 def parse_statement(payload: bytes) -> dict[str, Any]:
@@ -332,10 +362,14 @@ def _since(checked: Checked, now: Any, model: str) -> None:
     checked.verdict_now, checked.at_worst_now = trace.verdict.value, trace.at_worst.value
     said = f"{len(later)} of them advisories" if later else "none of them an advisory"
     checked.notes.append(f"the ledger has {now.head.size - head} later entries, {said}; the verdict there is {trace.verdict.value}")
+    touching = [entry for entry in trace.advisories if entry >= head]
     worse = _ORDER.index(trace.verdict.value) < min(_ORDER.index("unknown"), _ORDER.index(checked.predicate["verdict"]))
+    remedy = "Ask the publisher for a new certificate, and what they make of it."
+    if touching:
+        found = f"entries {', '.join(map(str, touching[:20]))}, published after head {head}"
+        checked.find("advisories", "superseded", expected="no later advisory about it", found=found, remedy=remedy)
     if worse:
         found = f"{trace.verdict.value} as of head {now.head.size}"
-        remedy = "Ask the publisher for a new certificate, and what they make of it."
         checked.find("verdict", "superseded", expected=checked.predicate["verdict"], found=found, remedy=remedy)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CHANNEL", "VERDICT", "answer", "as_of", "dose", "name_of", "remedy_for", "unknown_line"]
+__all__ = ["CHANNEL", "VERDICT", "advisory_line", "answer", "as_of", "dose", "name_of", "remedy_for", "unknown_line"]
 
 VERDICT: Mapping[str, str] = {
     "direct": "consumed contaminated rows itself",
@@ -40,6 +40,7 @@ _REMEDIES: Mapping[str, str] = {
     "rows not scanned": "Scan the shards that no run covered.",
     "detector not run": "Scan with this detector.",
     "rows errored": "Repair the rows that could not be read, and scan again.",
+    "no signatures to look near matches up in": "Scan with duplicates looked for, so that signatures are stored.",
     "contradicted relation": "Settle which record is right, and link it anew.",
 }
 
@@ -77,6 +78,11 @@ def dose(exposure: Mapping[str, Any]) -> str:
     if exposure.get("expected_false") is not None:
         said += f"; {float(exposure['expected_false']):,.1f} false alarms to expect"
     return said
+
+
+def advisory_line(one: Mapping[str, Any]) -> str:
+    """Who published what about the model or an ancestor."""
+    return f"advisory of entry {one['entry']}: {one['reason']} ({one['authority']}, {one['time']})"
 
 
 def unknown_line(one: Mapping[str, Any]) -> str:

@@ -20,7 +20,17 @@ import pyarrow as pa
 from forebear.schemas.digests import EMPTY_ROOT
 from forebear.tracer.ledger.parts import raw_digests
 
-__all__ = ["Gap", "absence_root", "document_path", "find_gap", "root_of_document", "root_of_gap", "sorted_documents"]
+__all__ = [
+    "Documents",
+    "Gap",
+    "absence_root",
+    "document_path",
+    "find_gap",
+    "root_of_document",
+    "root_of_documents",
+    "root_of_gap",
+    "sorted_documents",
+]
 
 Documents = npt.NDArray[np.uint8]
 """Document digests, shape (n, 32)."""
@@ -51,7 +61,12 @@ def absence_root(read: Callable[[], Iterable[pa.ChunkedArray]], rows: int) -> by
         read: Gives the `document` columns of the run's log packs; called more than once where there are many rows.
         rows: How many rows they have, about.
     """
-    return _hash(_root_label(sorted_documents(read, rows)))
+    return root_of_documents(sorted_documents(read, rows))
+
+
+def root_of_documents(documents: Iterable[Documents]) -> bytes:
+    """The root of the tree over distinct documents in rising order."""
+    return _hash(_root_label(documents))
 
 
 def sorted_documents(read: Callable[[], Iterable[pa.ChunkedArray]], rows: int, *, at_once: int = _AT_ONCE) -> Iterator[Documents]:

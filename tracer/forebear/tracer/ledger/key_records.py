@@ -20,9 +20,9 @@ from forebear.schemas.records import Head
 if TYPE_CHECKING:
     from forebear.tracer.ledger.keys import PrivateKey, PublicKey
 
-__all__ = ["KeyRecord", "key_record", "keys_in_force"]
+__all__ = ["KEY_SCHEMA", "KeyRecord", "key_record", "keys_in_force"]
 
-_SCHEMA = "forebear/key/1"
+KEY_SCHEMA = "forebear/key/1"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KeyRecord:
             value = parse_json(data)
             if canonical_json(value) != data or set(value) != {"schema", "action", "by", "key", "head", "why", "signature"}:
                 raise ValueError("not in canonical form, or other keys")
-            if value["schema"] != _SCHEMA or value["action"] not in {"rotate", "revoke"} or not isinstance(value["why"], str):
+            if value["schema"] != KEY_SCHEMA or value["action"] not in {"rotate", "revoke"} or not isinstance(value["why"], str):
                 raise ValueError("another schema or action")
             head = Head(value["head"]["size"], bytes.fromhex(value["head"]["root"].removeprefix("sha256:")))
             record = cls(value["action"], _raw(value["by"], 32), _raw(value["key"], 32), head, value["why"])
@@ -85,7 +85,7 @@ class KeyRecord:
 
     def _value(self) -> dict[str, Any]:
         named = {"by": base64.b64encode(self.by).decode(), "key": base64.b64encode(self.key).decode()}
-        return {"schema": _SCHEMA, "action": self.action, **named, "head": self.head.to_json(), "why": self.why}
+        return {"schema": KEY_SCHEMA, "action": self.action, **named, "head": self.head.to_json(), "why": self.why}
 
 
 def key_record(action: Literal["rotate", "revoke"], key: PublicKey, *, by: PrivateKey, head: Head, why: str = "") -> bytes:

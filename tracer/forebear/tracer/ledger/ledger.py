@@ -246,6 +246,10 @@ class Ledger:
         self._advance_head()
         return head
 
+    def catch_up(self) -> None:
+        """Move the stored head on to the entries there are: a writer may have been killed between the two."""
+        self._advance_head()
+
     def stored_note(self) -> bytes | None:
         """The bytes of the stored head, with its signatures."""
         return self._head_bytes()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebear.schemas.canonical import canonical_json
+from forebear.schemas.canonical import canonical_json, parse_json
 from forebear.schemas.errors import IntegrityError
 from forebear.tracer.lineage.relations import Kind
 
@@ -142,17 +142,15 @@ class LineageDocument:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LineageDocument:
-        """Parse what `to_bytes` wrote.
+        """Parse what `to_bytes` wrote, strictly: canonical form, every key known and once.
 
         Raises:
-            IntegrityError: The bytes are not a lineage object.
+            IntegrityError: The bytes are not a lineage object in canonical form.
         """
         collecting = gc.isenabled()
         gc.disable()  # millions of small lists and texts, none of them garbage: collecting doubled the time
         try:
-            value = json.loads(data)
-            if value.get("schema") != SCHEMA:
-                raise ValueError(f"schema is not {SCHEMA}")
+            value = _parsed(data)
             return cls(
                 NodeTable.from_json(value["models"]),
                 NodeTable.from_json(value["datasets"]),
@@ -170,6 +168,31 @@ class LineageDocument:
         finally:
             if collecting:
                 gc.enable()
+
+
+_TOP = frozenset({"schema", "models", "datasets", "relations", "shards", "usage"})
+_KEYS = {
+    "models": frozenset({"size", "recorded", *_NODE_COLUMNS}),
+    "datasets": frozenset({"size", "recorded", *_NODE_COLUMNS}),
+    "relations": frozenset({"relation", "from", "to", "child", "parent", *ATTRIBUTES}),
+    "shards": frozenset({"dataset", "shard", "first", "last", "label"}),
+    "usage": frozenset({"model", "shard", "first", "last", "stage"}),
+}
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """The value of canonical bytes: what is written again is what was read."""
+    value: dict[str, Any] = parse_json(data)
+    if value.get("schema") != SCHEMA:
+        raise ValueError(f"schema is not {SCHEMA}")
+    tables = [(name, one) for name in _KEYS for one in (value[name] if name == "relations" else [value[name]])]
+    unknown = {*value} - _TOP | {key for name, one in tables for key in {*one} - _KEYS[name]}
+    if unknown:
+        raise ValueError(f"unknown keys {', '.join(sorted(unknown))[:100]}")
+    # As `canonical_json` writes, without its walk in search of floats, which the parser has refused.
+    if json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() != data:
+        raise ValueError("not in canonical form")
+    return value
 
 
 def _columns(table: object, needed: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:

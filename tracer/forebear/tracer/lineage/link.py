@@ -83,7 +83,14 @@ def known_shards(ledger: Ledger) -> KnownShards:
     return known
 
 
-def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time: str, usage: Sequence[str | Path] = ()) -> Linked:
+def link(
+    ledger: Ledger,
+    records: Sequence[tuple[TrainingRecord, Path]],
+    *,
+    time: str,
+    usage: Sequence[str | Path] = (),
+    read: Callable[[Sequence[str | Path]], Sequence[Read]] | None = None,
+) -> Linked:
     """Add training records to the ledger as one lineage entry.
 
     Args:
@@ -91,6 +98,7 @@ def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time
         records: Parsed records, each with the folder that its paths are relative to.
         time: The entry's time, ISO 8601 in UTC.
         usage: Usage logs, Parquet or JSONL.
+        read: How they are read; default: `usage.read_usage`.
 
     Raises:
         UsageError: A shard cannot be resolved, or a reference could mean several nodes.
@@ -101,7 +109,7 @@ def link(ledger: Ledger, records: Sequence[tuple[TrainingRecord, Path]], *, time
     if usage:
         from forebear.tracer.lineage.usage import read_usage
 
-        reads = read_usage(usage)
+        reads = (read or read_usage)(usage)
     document = build_document(records, resolve=resolver, reads=reads)
     name = ledger.put_object(document.to_bytes())
     counts = {

@@ -329,6 +329,7 @@ def _append_once(ledger: Ledger, manifest: RunManifest, records: Work) -> tuple[
     if records.has("committing.json"):
         tried = records.get_json("committing.json")["run"]
         if any(entry.object == tried for _, _, entry in ledger.entries()):
+            ledger.catch_up()
             return tried, RunManifest.from_bytes(ledger.get_object(tried)), ledger.head()
     run = ledger.put_object(manifest.to_bytes())
     records.put_json("committing.json", {"run": run})

@@ -46,8 +46,11 @@ ROSTER_BYTES = 53
 READ_AGAIN = 0.2
 """Share of the documents whose shingle sets are expected in the work place: those with a candidate."""
 
-OTHER_STEPS = 1.3
-"""Time of a whole scan for each second spent on evidence."""
+READING = 1.1
+"""Seconds of reading and judging for each second of judging."""
+
+ROW_SECONDS = 20e-6
+"""Seconds of all other steps for each row, whatever its length: bands, candidates, decisions, log."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ def forecast(files: Sequence[InputFile], plan: Plan, *, workers: int) -> Forecas
     spent = time.perf_counter() - began
     evidence = pa.concat_tables([table for table, _ in judged]) if judged else EVIDENCE.empty_table()
     read = max(1, evidence.num_rows)
+    row = READING * spent / read + ROW_SECONDS
     size, total = sum(file.size for file in files), sample.rows
     bands = [found for _, found in judged if found is not None]
     band_bytes = len(parquet_bytes(band_table(np.concatenate(bands), evidence["shingles"].fill_null(0).to_numpy() > 0))) if bands else 0
@@ -181,8 +185,8 @@ def forecast(files: Sequence[InputFile], plan: Plan, *, workers: int) -> Forecas
         files=len(files),
         bytes=size,
         text_bytes=round(sample.text_bytes * total),
-        seconds=total * OTHER_STEPS * spent / read / _speed_up(workers),
-        seconds_per_million=1e6 * OTHER_STEPS * spent / read,
+        seconds=total * row / _speed_up(workers),
+        seconds_per_million=1e6 * row,
         need=Need(round(total * kept / read), round(work), size if plan.clean else 0),
         sampled=evidence.num_rows,
         found={"errored": evidence.num_rows - evidence["error"].null_count, "dropped_by_policy": _dropped(evidence, plan)},

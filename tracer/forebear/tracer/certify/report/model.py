@@ -83,6 +83,7 @@ def render_model(predicate: Mapping[str, Any], *, distances: Mapping[str, int], 
         Section("lineage", "Lineage", _lineage(predicate, known, distances)),
         Section("exposures", "Exposures, by dose", _exposures(predicate, known)),
         Section("unknown", "What is unknown, and what would settle it", _unknown(predicate, known)),
+        Section("advisories", "Advisories", _advisories(predicate)),
         Section("ends", "Where it begins and ends", _ends(predicate, known)),
         Section("ancestors", "Ancestors", _ancestors(predicate, known, distances, nodes)),
         Section("evidence", "Evidence", _evidence(predicate, known)),
@@ -211,6 +212,16 @@ def _unknown(predicate: Mapping[str, Any], known: _Known) -> Html:
     more = len(listed) - _ROWS + predicate["unknown"]["omitted"]
     tail = paragraph(f"{more:,} more things are unknown and not shown.", style="unknown") if more > 0 else ""
     return table("What is unknown", ("where", "why", "at worst", "what would settle it"), rows) + tail
+
+
+def _advisories(predicate: Mapping[str, Any]) -> Html:
+    """Those that touch the model or an ancestor; nothing where there is none."""
+    listed = predicate["advisories"]
+    rows = [
+        (None, (str(one["entry"]), html_text(one["reason"]), html_text(one["authority"]), html_text(one["time"]))) for one in listed[:_ROWS]
+    ]
+    more = paragraph(f"{len(listed) - _ROWS:,} more are in the certificate.", style="unknown") if len(listed) > _ROWS else ""
+    return table("Advisories", ("entry", "why", "on whose authority", "when"), rows, numeric=(0,)) + more if rows else ""
 
 
 def _ends(predicate: Mapping[str, Any], known: _Known) -> Html:
