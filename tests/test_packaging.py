@@ -26,6 +26,8 @@ NOT_BASE = ("apache_beam", "numba", "fasttext", "datasketch", "scipy", "zstandar
 DATA = {
     "forebear/schemas/certificate.schema.json",
     "forebear/schemas/training_record.schema.json",
+    "forebear/tracer/audit/COOKBOOK.md",
+    "forebear/tracer/certify/BY_HAND.md",
     "forebear/tracer/detect/builtin/card.json",
     "forebear/tracer/detect/builtin/card.md",
     "forebear/tracer/detect/builtin/toxicity.bin",

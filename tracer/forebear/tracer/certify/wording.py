@@ -88,7 +88,8 @@ def advisory_line(one: Mapping[str, Any]) -> str:
 def unknown_line(one: Mapping[str, Any]) -> str:
     """What is unknown, of how many rows, and the worst it could mean."""
     rows = "" if one["rows"] is None else f" ({one['rows']:,} of {'?' if one['of'] is None else format(one['of'], ',')} rows)"
-    return f"{one['why']}{rows}, at worst {one['at_worst']}"
+    about = f", asked for {one['class']}" if one["class"] else ""
+    return f"{one['why']}{rows}{about}, at worst {one['at_worst']}"
 
 
 def remedy_for(one: Mapping[str, Any]) -> str:

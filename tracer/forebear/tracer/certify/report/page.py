@@ -51,7 +51,7 @@ table{border-collapse:collapse;width:100%;font-size:.9375rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .7rem;border-bottom:1px solid var(--line)}
 tr:last-child td{border-bottom:0}thead th{background:var(--wash)}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td{overflow-wrap:anywhere;min-width:7rem}td:first-child{min-width:9.5rem}td.n{min-width:0}
+td{overflow-wrap:anywhere;min-width:8.5rem}td:first-child{min-width:9.5rem}td.n{min-width:0}
 tr:target{background:var(--wash);outline:2px solid var(--link)}
 code,pre{font:.875rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace}
 pre{background:var(--wash);border:1px solid var(--line);border-radius:6px;padding:.7rem .9rem;overflow-x:auto;margin:.6rem 0}
