@@ -187,7 +187,8 @@ def _patient(filesystem: Any) -> Any:
     """S3 with more tries than Arrow's three, which an outage of a few seconds uses up."""
     if not isinstance(filesystem, getattr(pafs, "S3FileSystem", ())):
         return filesystem
-    rebuild, (options,) = filesystem.__reduce__()
+    reduced: Any = filesystem.__reduce__()
+    rebuild, (options,) = reduced
     return rebuild({**options, "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=8)})
 
 
