@@ -15,6 +15,7 @@ from world import make_ledger
 
 from forebear.schemas import enums
 from forebear.schemas import tables as schemas
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.enums import EntryKind
 from forebear.schemas.records import DetectorRecord, Entry, Head, ObjectRef, RunManifest, Threshold
@@ -153,6 +154,7 @@ VERSIONS = {
     "`schema` of a manifest": lambda: json.loads(_manifest_bytes())["schema"],
     "`schema` of an entry": lambda: json.loads(Entry(EntryKind.RUN, "sha256:" + "0" * 64, "").to_bytes())["schema"],
     "`schema` of a lineage object": lambda: lineage.SCHEMA,
+    "`schema` of an advisory": lambda: json.loads(Advisory("r", "a", "t", models=("name:m",)).to_bytes())["schema"],
     "`schema` of a key record": lambda: KEY_SCHEMA,
     "`schema` of a proof": lambda: PROOF_SCHEMA,
     "first line of a head": lambda: Head(0, bytes(32)).to_bytes().split(b"\n")[0].decode(),

@@ -73,15 +73,12 @@ class Families:
 
     def _spread_open(self) -> npt.NDArray[np.bool_]:
         """Every model with an open weight ancestor, itself included: at once, by whole frontiers from the open ones down."""
-        edges, size = self._graph.edges, len(self._graph.ids)
-        chosen = _FAMILY[edges.rule]
-        order = np.argsort(edges.parent[chosen], kind="stable")
-        starts = np.searchsorted(edges.parent[chosen][order], np.arange(size + 1))
-        children = edges.child[chosen][order]
+        edges, (order, bounds) = self._graph.edges, self._graph.children
         found = ~self._closed
         frontier = np.flatnonzero(found)
         while len(frontier):
-            near = np.unique(_targets(starts, children, frontier))
+            at = _targets(bounds, order, frontier)
+            near = np.unique(edges.child[at[_FAMILY[edges.rule[at]]]])
             frontier = near[~found[near]]
             found[frontier] = True
         return found

@@ -125,6 +125,21 @@ def reach(
     return _Reach(graph, families, sources, narrowed=narrowed or (lambda dataset, _: sources.datasets[dataset])).run()
 
 
+def _first_of_each(models: Ints, nexts: Ints, edges: Ints) -> Ints:
+    """Positions of the least (next, edge) of each model, in the order of models; most models stand there once."""
+    order = np.argsort(models, kind="stable")
+    ordered = models[order]
+    new = np.ones(len(ordered), "?")
+    new[1:] = ordered[1:] != ordered[:-1]
+    if new.all():
+        return order
+    again = ~new
+    again[:-1] |= ~new[1:]
+    several = order[again]
+    order[again] = several[np.lexsort((edges[several], nexts[several], models[several]))]
+    return np.asarray(order[new])
+
+
 def merge(levels: Sequence[tuple[str, ReachedModels]]) -> ReachedModels:
     """Models reached by ever weaker matches: each at its strongest, and again where a weaker one reaches it by a worse channel.
 
@@ -177,9 +192,7 @@ class _Reach:
         self._seen: set[tuple[_Met, int]] = set()
         edges = graph.edges
         self._passing = _WALKED[edges.rule] & (edges.grade != _CONTRADICTED_GRADE)
-        order = np.argsort(edges.parent, kind="stable")
-        self._order = order
-        self._bounds = np.searchsorted(edges.parent[order], np.arange(size + 1))
+        self._order, self._bounds = graph.children
 
     def run(self) -> ReachedModels:
         for hit, (dataset, _) in enumerate(list(self._origins)):
@@ -212,9 +225,8 @@ class _Reach:
         models, nexts, edges, hits = (np.concatenate(column) for column in zip(*waiting, strict=True))
         free = self._cap[models] > cap
         models, nexts, edges, hits = models[free], nexts[free], edges[free], hits[free]
-        order = np.lexsort((edges, nexts, models))
-        models, first = np.unique(models[order], return_index=True)
-        chosen = order[first]
+        chosen = _first_of_each(models, nexts, edges)
+        models = models[chosen]
         self._cap[models] = cap
         self._next[models], self._edge[models], self._hit[models] = nexts[chosen], edges[chosen], hits[chosen]
         self._level[models] = np.where(nexts[chosen] >= 0, self._level[nexts[chosen]] + 1, 0)

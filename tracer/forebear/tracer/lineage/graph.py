@@ -11,6 +11,7 @@ import difflib
 import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,6 @@ class Graph:
         self._index: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._shard_index: dict[str, int] = {}
         self._by_name: dict[tuple[int, str], list[int]] = {}
-        self._children: tuple[Ints, Ints] | None = None
 
     @property
     def closed(self) -> npt.NDArray[np.bool_]:
@@ -115,12 +115,13 @@ class Graph:
 
     def edges_to(self, node: int) -> Ints:
         """Positions in `edges` of the relations that point at a node."""
-        if self._children is None:
-            order = np.argsort(self.edges.parent, kind="stable")
-            bounds = np.searchsorted(self.edges.parent[order], np.arange(len(self.ids) + 1))
-            self._children = order, bounds
-        order, bounds = self._children
+        order, bounds = self.children
         return order[bounds[node] : bounds[node + 1]]
+
+    @cached_property
+    def children(self) -> tuple[Ints, Ints]:
+        """Positions in `edges` sorted by parent, and bounds: those that point at node n are order[bounds[n]:bounds[n + 1]]."""
+        return np.argsort(self.edges.parent, kind="stable"), _bounds(self.edges.parent, len(self.ids))
 
     def listed_of(self, dataset: int) -> npt.NDArray[np.int64]:
         """What a dataset lists: rows (dataset, shard, first, last, entry)."""
@@ -420,7 +421,7 @@ class _Builder:
         if len(back):
             edges = self._mirrored(edges, back)
         graph.edges = edges
-        graph.start = np.searchsorted(edges.child, np.arange(size + 1))
+        graph.start = _bounds(edges.child, size)
 
     def _mirrored(self, edges: Edges, back: Ints) -> Edges:
         mirrored = edges.take(back)
@@ -479,6 +480,11 @@ class _Builder:
                 key = (redirect.get(node, node), _STAGE.get(stage or "", -1))
                 graph.usage.setdefault(key, []).append((index, first, last))
         graph.shards = list(graph._shard_index)
+
+
+def _bounds(ends: Ints, size: int) -> Ints:
+    """Where the edges of each node begin among edges sorted by that end."""
+    return np.append(0, np.cumsum(np.bincount(ends, minlength=size))).astype(np.int64)
 
 
 def _plain_edges(child: Ints, parent: Ints, *, rule: int) -> Edges:
