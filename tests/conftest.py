@@ -30,12 +30,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, and say so, what needs data that is not here."""
-    if SHARED.is_dir():
-        return
+    """Skip, and say so, what needs data that is not here, and engines where they are not wanted."""
+    absent = {} if SHARED.is_dir() else {"shared_data": f"{SHARED} is not there"}
+    if os.environ.get("FOREBEAR_ENGINES") == "0":
+        absent["engine"] = "ENGINE NOT TESTED: FOREBEAR_ENGINES=0"
     for item in items:
-        if item.get_closest_marker("shared_data"):
-            item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not there"))
+        for mark, reason in absent.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ def test_the_command_publishes_and_trace_mentions_it(world: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "fault", [{"reason": ""}, {"authority": " "}, {"reason": "two\nlines"}, {"reason": "x" * 1001}, {"documents": ("abc",)}, {"documents": ()}]
+    "fault",
+    [{"reason": ""}, {"authority": " "}, {"reason": "two\nlines"}, {"reason": "x" * 1001}, {"documents": ("abc",)}, {"documents": ()}],
 )
 def test_an_advisory_without_reason_authority_or_a_digest_is_wrong_use(fault: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

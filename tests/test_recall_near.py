@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from forebear.schemas.errors import UsageError
 from forebear.schemas.lineage import parse_record
+from forebear.tracer.audit.near import find_near
 from forebear.tracer.audit.recall import Recalled
 from forebear.tracer.audit.session import Session
 from forebear.tracer.cli import app
@@ -60,6 +61,17 @@ def test_copies_are_exact_and_what_measures_enough_is_near(corpus: Corpus) -> No
     assert matches(found) == {"on-exact": "exact", "on-near": "near"}
     assert [one.documents for one in found.models] == [1, 1]
     assert found.complete
+
+
+def test_rows_that_share_a_band_and_measure_less_are_no_match(tmp_path: Path) -> None:
+    """Ten rows at 48 of 64 shingles: without their file some are candidates, with it none is a match."""
+    texts = [" ".join([*WORDS[:52], *(f"end{k}x{n}" for n in range(8))]) for k in range(10)]
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in texts])
+    scan(tmp_path / "ledger", [source], policy=policy_of(tmp_path, NO_TOXICITY))
+    session = Session.open(tmp_path / "ledger")
+    assert not any(find_near(session, [TEXT]).measured.values())
+    source.unlink()
+    assert any(find_near(session, [TEXT]).candidates.values())
 
 
 def test_a_row_whose_file_is_gone_or_changed_stays_a_candidate(corpus: Corpus) -> None:
@@ -150,5 +162,3 @@ def test_a_worse_channel_by_a_weaker_match_is_shown_beside_the_stronger_match(co
     found = Session.open(corpus.ledger).recall([], texts=[corpus.text])
     mine = [(one.match, one.to_json()["channel"]) for one in found.models if one.model.name == "both"]
     assert sorted(mine) == [("exact", "weights"), ("near", "documents")]
-
-

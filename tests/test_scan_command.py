@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +26,11 @@ def texts(name: str, count: int, *, words: int = 20) -> list[dict[str, str]]:
     """Documents unlike all others."""
     parts = lambda n: (hashlib.sha256(f"{name} {n} {k}".encode()).hexdigest()[:7] for k in range(words))  # noqa: E731
     return [{"id": f"{name}-{n}", "text": " ".join(parts(n))} for n in range(count)]
+
+
+def messages(err: str) -> list[str]:
+    """Lines of standard error but those of progress, which a slow machine gets to see."""
+    return [line for line in err.splitlines() if not re.match(r"[a-z0-9/ ]+: [\d,]+ rows, [\d,]+/s, ", line)]
 
 
 def jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -179,7 +185,7 @@ def test_a_disk_that_fills_in_the_work_folder_is_one_message_and_what_is_finishe
         done = subprocess.run([*command, "--work-dir", str(disk)], capture_output=True, text=True, timeout=300)
         assert not listing(disk), "what no later scan takes up leaves the full disk"
     assert done.returncode == 2, done.stderr
-    (message,) = done.stderr.splitlines()
+    (message,) = messages(done.stderr)
     assert "No space left on device" in message
     assert "--work-dir" in message
     assert json.loads(done.stdout)["error"]["kind"] == "disk_full"
@@ -196,7 +202,7 @@ def test_a_disk_that_fills_under_the_ledger_is_one_message_and_the_ledger_stays_
     with small_disk(tmp_path / "disk", size=size) as disk:
         answer = forebear("scan", file, "--ledger", disk / "ledger", "--work-dir", tmp_path / "work", "--json")
         assert (answer.code, answer.error["kind"]) == (2, "disk_full")
-        assert len(answer.err.splitlines()) == 1
+        assert len(messages(answer.err)) == 1
         assert forebear("verify", "--full", "--ledger", disk / "ledger", "--json").code == 0
 
 
@@ -230,7 +236,7 @@ def test_the_users_own_pipelines_and_schemas_folders_are_left_alone_by_two_worke
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env={**os.environ, "FOREBEAR_LEDGER": "own"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"]["kept"] == 600
-    assert done.stderr == "", "two workers say no more than one"
+    assert messages(done.stderr) == [], "two workers say no more than one"
     assert (tmp_path / "own" / "head").exists()
 
 

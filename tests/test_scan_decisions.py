@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -210,7 +212,7 @@ def test_cleaned_shards_hold_the_kept_rows_in_order_with_all_their_columns(tmp_p
     (cleaned,) = cleaned_rows(tmp_path / "l", done)
     assert cleaned["rows"] == len(kept) < len(documents)
     assert read(cleaned["path"]) == kept
-    assert cleaned["shard"] == hashlib.sha256(open(cleaned["path"], "rb").read()).digest()
+    assert cleaned["shard"] == hashlib.sha256(Path(cleaned["path"]).read_bytes()).digest()
 
 
 def read(path: str) -> list[dict]:
@@ -218,9 +220,7 @@ def read(path: str) -> list[dict]:
         return pq.read_table(path).to_pylist()
     if path.endswith(".arrow"):
         return pa.ipc.open_file(path).read_all().to_pylist()
-    data = open(path, "rb").read()
+    data = Path(path).read_bytes()
     if path.endswith(".gz"):
-        import gzip
-
         data = gzip.decompress(data)
     return [json.loads(line) for line in data.splitlines()]

@@ -65,7 +65,9 @@ def write(path: Path, rows: list[Any], *, group: int = 100) -> Path:
 
 def some(count: int) -> list[Any]:
     rng = random.Random(count)
-    return [(rng.choice("mn"), rng.choice([None, "sft"]), rng.choice(SHARDS), rng.randrange(3000), rng.randint(1, 20)) for _ in range(count)]
+    return [
+        (rng.choice("mn"), rng.choice([None, "sft"]), rng.choice(SHARDS), rng.randrange(3000), rng.randint(1, 20)) for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize("name", ["log.parquet", "log.jsonl"])

@@ -51,9 +51,7 @@ _GUIDANCE = (Relation.JUDGED_BY, Relation.SELECTED_BY, Relation.REWARDED_BY)
 TO_BOTH = frozenset({Relation.REWRITTEN_BY, Relation.TRANSLATED_BY})
 """Relations of a dataset that name a model (who reworded) and a dataset (what was reworded)."""
 
-TO_DATASET = frozenset(
-    {Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.CLEANED_FROM, Relation.DEDUPLICATED_FROM, Relation.MIXED_FROM}
-)
+TO_DATASET = frozenset({Relation.TRAINED_ON, Relation.EVALUATED_ON, Relation.CLEANED_FROM, Relation.DEDUPLICATED_FROM, Relation.MIXED_FROM})
 """Relations whose parent is a dataset."""
 
 TO_MODEL = frozenset({*Relation} - TO_BOTH - TO_DATASET)

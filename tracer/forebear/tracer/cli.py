@@ -21,6 +21,7 @@ import typer
 from forebear.schemas.errors import ForebearError, UsageError
 from forebear.schemas.moments import utc_text
 from forebear.tracer.certify.commands import register as register_certify
+from forebear.tracer.trust import register as register_trust
 
 if TYPE_CHECKING:
     from forebear.tracer.audit.session import Session
@@ -304,26 +305,6 @@ def sql(
 
 
 @app.command()
-def verify(
-    quick: Annotated[bool, typer.Option("--quick", help="Presence and sizes only.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Every byte and every count (default).")] = False,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check the ledger; changes nothing."""
-    from forebear.tracer.ledger.ledger import Ledger
-    from forebear.tracer.ledger.verify import verify as verify_ledger
-    from forebear.tracer.render import show_verify
-
-    if quick and full:
-        raise _wrong("too_many_arguments", "--quick or --full", "both", "Give one of them.")
-    report = verify_ledger(Ledger.open(ledger_url(ledger)), level="quick" if quick else "full")
-    answer = report.to_json()
-    _print(answer) if as_json else show_verify(answer)
-    raise typer.Exit(0 if answer["ok"] else 1)
-
-
-@app.command()
 def rules(as_json: JsonOption = False) -> None:
     """The rule table: how exposure passes along each relation."""
     from forebear.tracer.render import rules_json, show_rules
@@ -344,6 +325,7 @@ def policy(
 
 
 register_certify(app, ledger_url=ledger_url)
+register_trust(app, ledger_url=ledger_url)
 
 
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -190,5 +190,3 @@ class _Tally:
 
 def _plus(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a + b
-
-
