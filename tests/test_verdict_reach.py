@@ -27,7 +27,8 @@ def test_a_shard_reaches_the_models_whose_trace_finds_its_rows_bad(rng: random.R
     target = sorted({shard for listed in case.lists.values() for shard, _ in listed} or {"none"})
     shard = target[which % len(target)]
     expected = {}
-    for kind, name in case.recorded:
+    ends = [*case.recorded, *(end for edge in case.edges for end in (edge.child, edge.parent))]
+    for kind, name in dict.fromkeys(ends):  # also models that are only pointed at: `same_weights_as` reaches them
         if kind == "model":
             verdict = reference(_all_bad(case, shard), name)["verdict"]
             if verdict not in ("unknown", "cleared", "not_exposed"):
