@@ -209,7 +209,8 @@ class _Reach:
                 one = np.array([made])
                 self._buckets[cap].append((one, one * 0 - 1, one * 0 - 1, self._origin(made) + one * 0))
                 continue
-            self._down_datasets((made, True, int(_RULE_CAP[rule]), maker), came_from=-1, hit=self._origin(made), edges=())
+            family = maker if _OTHER_CAP[rule] >= 0 else -1
+            self._down_datasets((made, True, int(_RULE_CAP[rule]), family), came_from=-1, hit=self._origin(made), edges=())
         for cap in range(len(CAPS)):
             while self._buckets[cap]:
                 self._settle(cap)
