@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from fractions import Fraction
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,13 +16,17 @@ from hypothesis import strategies as st
 from real_texts import topics
 from scanning import NO_TOXICITY, log_rows, policy_of, scan, write_jsonl
 
-from forebear.schemas.errors import UsageError
+from forebear.schemas.advisory import Advisory
+from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.tables import DIGEST
+from forebear.tracer.audit.publish import publish
+from forebear.tracer.audit.session import Session
 from forebear.tracer.dedupe.shingles import ShingleOptions, shingle_hashes
 from forebear.tracer.detect.denylist_near import build_near_index, find_near
 from forebear.tracer.detect.denylists import Denylist, Likeness, host_of
 from forebear.tracer.detect.detector import GRID, Detector
 from forebear.tracer.detect.row_detector import Rows, rows_of
+from forebear.tracer.ledger.ledger import Ledger
 
 TEXTS = [text for text in topics() if len(text) > 1500][:40]
 
@@ -214,3 +219,98 @@ def test_a_scan_drops_what_is_listed_and_says_why(tmp_path):
         "https://good.example/": ("keep", []),
     }
     assert json.loads(found["near"]["evidence"][0]["item"])["authority"] == "acme legal, 2026-10-01"
+
+
+# Advisories
+
+TIME = "2026-11-02T00:00:00.000000Z"
+
+
+def advisory(folder, **named) -> str:
+    """An advisory as an object of a ledger lies."""
+    data = Advisory("withdrawn", "acme legal", TIME, **named).to_bytes()
+    name = hashlib.sha256(data).hexdigest()
+    path = folder / "objects" / "sha256" / name[:2] / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["text", "document", "id", "domain"])
+def test_an_advisory_lists_its_documents_whatever_kind_is_written(kind, tmp_path):
+    detector = Denylist(advisory(tmp_path, documents=(digest("x"), digest("y"))), kind)
+    found = said(detector, rows_of(pa.array([TEXTS[0], "x", None, "y"])))
+    assert [(n, label, item["entry"]) for n, label, _, item in found] == [(1, "document", digest("x")), (3, "document", digest("y"))]
+    assert (detector.name, detector.kind, len(detector)) == ("denylist/document", "document", 2)
+
+
+def test_an_advisory_is_one_detector_whatever_kind_is_written(tmp_path):
+    path = advisory(tmp_path, documents=(digest("x"),))
+    assert Denylist(path).digest == Denylist(path, "document").digest != Denylist(path, reason="ours").digest
+
+
+def test_the_policys_words_go_before_an_advisorys(tmp_path):
+    path = advisory(tmp_path, documents=(digest("x"),))
+    items = [said(Denylist(path, **words), rows_of(pa.array(["x"])))[0][3] for words in ({}, {"reason": "ours"}, {"authority": "us"})]
+    assert [(item["reason"], item["authority"]) for item in items] == [
+        ("withdrawn", "acme legal"),
+        ("ours", "acme legal"),
+        ("withdrawn", "us"),
+    ]
+
+
+def test_an_advisory_without_documents_is_wrong_use(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        Denylist(advisory(tmp_path, shards=(digest("s"),), models=("name:a", "name:b")))
+    assert (raised.value.kind, raised.value.found) == ("empty_denylist", "models: 2, shards: 1")
+
+
+DAMAGED = {
+    "another document than was published": ("object_mismatch", lambda data: data.replace(digest("x").encode(), digest("y").encode())),
+    "cut short": ("object_mismatch", lambda data: data[:-30]),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_object_is_no_list(what, tmp_path):
+    kind, damage = DAMAGED[what]
+    path = advisory(tmp_path, documents=(digest("x"),))
+    Path(path).write_bytes(damage(Path(path).read_bytes()))
+    with pytest.raises(IntegrityError) as raised:
+        Denylist(path)
+    assert raised.value.kind == kind
+
+
+def test_a_copied_advisory_is_a_list_under_any_name_and_an_edited_one_is_not(tmp_path):
+    data = Advisory("withdrawn", "acme legal", TIME, documents=(digest("x"),)).to_bytes()
+    (tmp_path / "copy.json").write_bytes(data)
+    (tmp_path / "edited.json").write_bytes(data.replace(b'","', b'", "'))
+    assert len(said(Denylist(str(tmp_path / "copy.json")), rows_of(pa.array(["x"])))) == 1
+    with pytest.raises(IntegrityError, match="canonical"):
+        Denylist(str(tmp_path / "edited.json"))
+
+
+def test_a_text_that_quotes_an_advisory_is_a_text(tmp_path):
+    quoted = Advisory("withdrawn", "acme legal", TIME, documents=(digest("x"),)).to_bytes().decode()
+    detector = listed(tmp_path, [{"text": quoted}], "text")
+    assert [hit[:2] for hit in said(detector, rows_of(pa.array([quoted, "x"])))] == [(0, "exact")]
+
+
+def test_a_published_advisory_keeps_its_documents_out_of_the_next_scan(tmp_path):
+    write_jsonl(tmp_path / "in" / "0.jsonl", [{"id": str(n), "text": TEXTS[n]} for n in range(3)])
+    scan(tmp_path / "l", [tmp_path / "in"], policy=policy_of(tmp_path, NO_TOXICITY))
+    ledger = Ledger.open(str(tmp_path / "l"))
+    words = {"reason": "withdrawn by its author", "authority": "acme legal", "time": TIME}
+    name = publish(ledger, Session(ledger), [digest(TEXTS[1])], **words).object.removeprefix("sha256:")
+    policy = policy_of(tmp_path, f'{NO_TOXICITY}[[denylists]]\npath = "l/objects/sha256/{name[:2]}/{name}"\n')
+    found = log_rows(tmp_path / "l", scan(tmp_path / "l", [tmp_path / "in"], policy=policy))
+    assert [(row["source_id"], row["action"], row["reasons"]) for row in found] == [
+        ("0", "keep", []),
+        ("1", "drop", ["denylisted"]),
+        ("2", "keep", []),
+    ]
+    assert json.loads(found[1]["evidence"][0]["item"]) == {
+        "authority": "acme legal",
+        "entry": digest(TEXTS[1]),
+        "reason": "withdrawn by its author",
+    }

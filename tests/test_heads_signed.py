@@ -23,7 +23,7 @@ from forebear.schemas.errors import IntegrityError
 from forebear.schemas.records import Entry, Head
 from forebear.tracer.cli import run
 from forebear.tracer.ledger.key_records import KeyRecord, key_record
-from forebear.tracer.ledger.keys import PrivateKey, PublicKey
+from forebear.tracer.ledger.keys import PrivateKey, PublicKey, load_private
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.notes import NOTE_NAME, Signed, sign_head, signed_by
 from forebear.tracer.ledger.verification import add_key_record
@@ -290,6 +290,62 @@ def test_a_proof_goes_from_one_command_to_the_other(keyed: Path) -> None:
     assert command("verify-proof", keyed / "p.json", "--head", keyed / "kept")["authentic"] is True
     assert command("verify-proof", keyed / "p.json", "--key", keyed / "b.pub", code=1)["authentic"] is False
     assert command("verify-proof", keyed / "p.json", code=2)["authentic"] is None
+
+
+@pytest.fixture
+def handed_over(keyed: Path) -> Path:
+    """`keyed` with a proof `p.json` under a head that key b signed, to which a handed over; without its ledger."""
+    at = ("--ledger", keyed / "l")
+    subject = Ledger.open(keyed / "l").entries()[0][2].object
+    command("key", "sign", keyed / "a.key", *at)
+    command("key", "rotate", keyed / "a.key", keyed / "b.key", *at)
+    (keyed / "p.json").write_text(json.dumps(command("prove", subject, *at)))
+    shutil.move(keyed / "l", keyed / "gone")
+    return keyed
+
+
+def test_an_older_key_vouches_for_a_proof_under_its_successors_head(handed_over: Path) -> None:
+    older, newer = (command("verify-proof", handed_over / "p.json", "--key", handed_over / f"{name}.pub") for name in "ab")
+    assert older["authentic"] is newer["authentic"] is True
+    assert "handed over in entry 1" in older["claims"]["key_rotated"]
+    assert "key_rotated" not in newer["claims"]
+
+
+def test_a_proof_without_the_hand_over_is_not_the_older_keys_and_says_what_to_ask_for(handed_over: Path) -> None:
+    proof = json.loads((handed_over / "p.json").read_text())
+    del proof["keys"]
+    (handed_over / "cut.json").write_text(json.dumps(proof))
+    answer = command("verify-proof", handed_over / "cut.json", "--key", handed_over / "a.pub", code=1)
+    assert answer["authentic"] is False and "key in force" in answer["wrong"][0]
+
+
+def test_a_key_that_handed_over_signs_no_later_proof(handed_over: Path) -> None:
+    proof = json.loads((handed_over / "p.json").read_text())
+    proof["note"] = sign_head(Head.from_bytes(proof["note"].encode()), load_private(handed_over / "a.key")).decode()
+    (handed_over / "late.json").write_text(json.dumps(proof))
+    answer = command("verify-proof", handed_over / "late.json", "--key", handed_over / "a.pub", code=1)
+    assert answer["authentic"] is False and "signs no longer" in answer["wrong"][0]
+
+
+def _another_record(shown: dict[str, Any]) -> None:
+    record = key_record("rotate", EVIL.public, by=A, head=Head(1, bytes(32)))
+    shown["record"] = record.decode()
+
+
+KEY_FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "whose record is not the one under the head": _another_record,
+    "whose entry is elsewhere": lambda shown: shown["entry"].update(index=0),
+    "whose record is of another history": lambda shown: shown.update(path=[base64.b64encode(bytes(32)).decode()]),
+}
+
+
+@pytest.mark.parametrize("what", KEY_FORGERIES)
+def test_a_proof_is_refused_that_shows_a_hand_over(handed_over: Path, what: str) -> None:
+    proof = json.loads((handed_over / "p.json").read_text())
+    KEY_FORGERIES[what](proof["keys"][0])
+    (handed_over / "forged.json").write_text(json.dumps(proof))
+    answer = command("verify-proof", handed_over / "forged.json", "--key", handed_over / "a.pub", code=1)
+    assert answer["ok"] is False
 
 
 WRONG = {

@@ -1,15 +1,19 @@
-"""Measures the built-in toxicity model and writes its card: `python infra/toxicity/evaluate.py [--data DIR] [--out DIR]`.
+"""Measures the built-in toxicity model and writes its card: `python infra/toxicity/evaluate.py [--data DIR] [--out DIR] [--curve]`.
 
 Always true here: every figure is of the shipped file through the shipped detector, on texts that it was not trained on;
-decimals are text with a fixed number of digits, so the card is the same wherever it is made.
+decimals are text with a fixed number of digits, so the card is the same wherever it is made. The learning curve trains, which
+is not the same on every machine: `--curve` measures it anew into curve.json, and it enters no card but of the model it ends in.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,17 @@ import pyarrow as pa
 import sets
 import train
 
+from forebear.tracer.detect import fasttext_fused, fasttext_kernel
 from forebear.tracer.detect.detector import GRID
+from forebear.tracer.detect.fasttext_file import read_fasttext
 from forebear.tracer.detect.toxicity import Toxicity
+from forebear.tracer.detect.windows import WindowRule, cut_windows, text_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 THRESHOLDS = ("0.5", "0.8", "0.9")
 DEFAULT = "0.8"
+SHARES = ("1/8", "1/4", "1/2", "1")
+CURVE = Path(__file__).parent / "curve.json"
 
 GROUPS: Mapping[str, str] = {
     "gay, lesbian, bisexual, queer": r"gay|gays|lesbian|lesbians|bisexual|queer|homosexual|homosexuals|homosexuality|lgbt",
@@ -98,6 +107,44 @@ def by_group(sentences: Sequence[str], comments: Sequence[tuple[str, bool]]) -> 
     return result
 
 
+def scores_of(model: Path, texts: Sequence[str]) -> Scores:
+    """Scores of a file trained as the shipped one is, read as that one is (a detector folds the text for the shipped file only)."""
+    fused = fasttext_fused.fuse(read_fasttext(model), ["toxic"], mapping=fasttext_fused.FOLDED)
+    assert fused is not None
+    given = text_bytes(pa.array(texts, pa.string()))
+    return fasttext_kernel.score_windows(fused, given, windows=cut_windows(given, WindowRule()))[0]
+
+
+def learning_curve(data: Path) -> list[dict[str, Any]]:
+    """Models of growing shares of the training rows: same seed and settings, judged on the same unseen texts."""
+    rows = train.examples(data, random.Random(train.SEED))  # noqa: S311 - reproducible, nothing secret
+    comments, identity = sets.wiki_comments(data), sets.sentences(data, "test", identity=True)
+    truth = np.array([toxic for _, toxic in comments])
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        for share in SHARES:
+            model, part = Path(folder) / "model.bin", train.part(rows, Fraction(share))
+            words = train.fit(part, model)
+            flagged = reaches(scores_of(model, identity), DEFAULT)
+            points.append({
+                "share": share,
+                "texts": len(part),
+                "words": words,
+                "auc": f"{area(scores_of(model, [text for text, _ in comments]), truth):.4f}",
+                "false_positive_rate": f"{flagged.mean():.4f}",
+                "model": read_fasttext(model).digest,
+            })  # fmt: skip
+    return points
+
+
+def stored_curve(model: str) -> list[dict[str, Any]]:
+    """The curve as last measured, which must end in this model."""
+    points: list[dict[str, Any]] = json.loads(CURVE.read_text(encoding="utf-8"))
+    if points[-1]["model"] != model:
+        raise SystemExit(f"{CURVE.name} ends in {points[-1]['model']}, the shipped model is {model}: run evaluate.py --curve")
+    return points
+
+
 def measure(data: Path) -> dict[str, Any]:
     """The whole card as JSON."""
     detector = Toxicity()
@@ -133,6 +180,11 @@ def measure(data: Path) -> dict[str, Any]:
         "measured": measured,
         "false_positives": false,
         "by_identity_group": by_group(identity + sets.sentences(data, "dev", identity=True), comments),
+        "learning_curve": {
+            "auc_on": "wikipedia comments (tox_wiki_bias, non-fuzzed test set)",
+            "false_positives_on": "wikipedia sentences with identity terms (test split)",
+            "points": stored_curve(detector.model_digest),
+        },
     }
 
 
@@ -140,6 +192,7 @@ def render(card: Mapping[str, Any]) -> str:
     """The card for people."""
     template = (Path(__file__).parent / "card.template.md").read_text(encoding="utf-8")
     tables = {"MODEL": card["model"], "ACCURACY": _accuracy(card), "FALSE": _false(card), "GROUPS": _groups(card)}
+    tables |= {"CURVE": _curve(card), "GAIN": _gain(card)}
     tables["SOURCES"] = "\n".join(f"- {source['set']}: {source['licence']}" for source in card["trained_on"])
     for name, text in tables.items():
         template = template.replace("{" + name + "}", text)
@@ -173,12 +226,29 @@ def _groups(card: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _curve(card: Mapping[str, Any]) -> str:
+    lines = ["| of the training rows | texts | words kept | AUC, comments | false positives, sentences |", "|---|---|---|---|---|"]
+    columns = ("share", "texts", "words", "auc", "false_positive_rate")
+    lines += [f"| {' | '.join(str(one[name]) for name in columns)} |" for one in card["learning_curve"]["points"]]
+    return "\n".join(lines)
+
+
+def _gain(card: Mapping[str, Any]) -> str:
+    before, after = card["learning_curve"]["points"][-2:]
+    gain = float(after["auc"]) - float(before["auc"])
+    rates = f"from {before['false_positive_rate']} to {after['false_positive_rate']}"
+    return f"changed the AUC by {gain:+.4f} and took false positives {rates}"
+
+
 def main() -> None:
     """Write card.json and card.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "tracer/forebear/tracer/detect/builtin")
+    parser.add_argument("--curve", action="store_true", help="measure the learning curve anew (trains four models)")
     given = parser.parse_args()
+    if given.curve:
+        CURVE.write_text(json.dumps(learning_curve(given.data), indent=1) + "\n", encoding="utf-8")
     card = measure(given.data)
     (given.out / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (given.out / "card.md").write_text(render(card), encoding="utf-8")

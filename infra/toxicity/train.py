@@ -1,4 +1,4 @@
-"""Trains the built-in toxicity model: `python infra/toxicity/train.py [--data DIR] [--out FILE]`.
+"""Trains the built-in toxicity model: `python infra/toxicity/train.py [--data DIR] [--out FILE] [--share 1/4]`.
 
 Always true here: one thread and fixed seeds, so the same library on the same kind of machine writes the same bytes; the text
 is mapped as the kernel maps it; only sets whose licence allows it are read (see README.md).
@@ -10,6 +10,8 @@ import argparse
 import hashlib
 import random
 import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import fasttext
@@ -88,23 +90,35 @@ def planted(phrases: list[str], clean: list[str], rng: random.Random) -> str:
     return " ".join(context)
 
 
-def main() -> None:
-    """Write the model's file and say its digest."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=ROOT / "tracer/forebear/tracer/detect/builtin/toxicity.bin")
-    given = parser.parse_args()
-    rows = examples(given.data, random.Random(SEED))  # noqa: S311 - reproducible, nothing secret
+def part(rows: Sequence[tuple[str, bool]], share: Fraction) -> Sequence[tuple[str, bool]]:
+    """The first rows of the shuffled ones, so that a smaller part lies within a larger."""
+    return rows[: int(len(rows) * share)]
+
+
+def fit(rows: Sequence[tuple[str, bool]], out: Path) -> int:
+    """Train on rows, write the model's file, and return its number of words."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
         lines = (f"__label__{'toxic' if toxic else 'clean'} {mapped(text)}" for text, toxic in rows if mapped(text))
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         model = fasttext.train_supervised(str(path), thread=1, seed=SEED, verbose=0, **SETTINGS)
-    model.save_model(str(given.out))
+    model.save_model(str(out))
+    return len(model.words)
+
+
+def main() -> None:
+    """Write the model's file and say its digest."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--out", type=Path, default=ROOT / "tracer/forebear/tracer/detect/builtin/toxicity.bin")
+    parser.add_argument("--share", type=Fraction, default=Fraction(1), help="part of the training rows, e.g. 1/4")
+    given = parser.parse_args()
+    rows = part(examples(given.data, random.Random(SEED)), given.share)  # noqa: S311 - reproducible, nothing secret
+    words = fit(rows, given.out)
     data = given.out.read_bytes()
     toxic = sum(label for _, label in rows)
     print(f"{given.out.name}: {len(data)} bytes, sha256:{hashlib.sha256(data).hexdigest()}")
-    print(f"{toxic} toxic and {len(rows) - toxic} clean texts, {len(model.words)} words")
+    print(f"{toxic} toxic and {len(rows) - toxic} clean texts, {words} words")
 
 
 if __name__ == "__main__":

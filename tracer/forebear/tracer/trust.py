@@ -1,12 +1,14 @@
-"""The commands by which a ledger is trusted: `verify`, `prove`, `verify-proof`, `key`, `gc`: thin bodies over the library.
+"""The commands by which a ledger is trusted: `verify`, `prove`, `verify-proof`, `export-salted`, `key`, `gc`.
 
-Always true here: an answer goes to standard output, with `--json` as one object; what is written to a file is written to a new one;
-exit codes are CONTRACT's. Nothing here opens a network connection but to the ledger's own bucket.
+Always true here: bodies are thin, the library does the work; an answer goes to standard output, with `--json` as one object; what is
+written to a file is written to a new one; exit codes are CONTRACT's. Nothing here opens a network connection but to the ledger's own
+bucket.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -39,6 +41,7 @@ def register(app: typer.Typer, *, ledger_url: LedgerUrl) -> None:
     _add_verify(app, ledger_url)
     _add_prove(app, ledger_url)
     _add_verify_proof(app)
+    _add_export_salted(app, ledger_url)
     _add_gc(app, ledger_url)
     keys = typer.Typer(no_args_is_help=True, help="Signing keys of a ledger: make, sign, rotate, revoke.", rich_markup_mode=None)
     _add_keys(keys, ledger_url)
@@ -134,6 +137,52 @@ def _add_verify_proof(app: typer.Typer) -> None:
             answer["note"] = "a proof carries its own head: give --key or --head, from elsewhere"
         _print(answer) if as_json else _show(answer)
         raise typer.Exit(report.exit_code)
+
+
+def _add_export_salted(app: typer.Typer, ledger_url: LedgerUrl) -> None:
+    @app.command("export-salted")
+    def export_salted(
+        folder: Annotated[Path, typer.Argument(help="The ledger to publish: a new folder, or one made so.", metavar="DIR")],
+        salt_file: Annotated[Path, typer.Option("--salt", help="Where the salt is kept: a new file for a new ledger.")],
+        run: Annotated[str | None, typer.Option("--run", help="Of this run; default: the newest.")] = None,
+        ledger: _Ledger = None,
+        as_json: _Json = False,
+    ) -> None:
+        """Commit in public to a run's documents under a salt, which is kept for an auditor who challenges."""
+        from forebear.tracer.ledger.ledger import Ledger
+        from forebear.tracer.ledger.salted import publish_salted, salts_of
+
+        private = Ledger.open(ledger_url(ledger))
+        runs = private.runs() if run is None else [private.find_run(run)]
+        if not runs:
+            raise _wrong("no_run", "a ledger with a run", "none", "`forebear scan` logs a run.")
+        if salt_file.absolute().resolve().is_relative_to(folder.absolute().resolve()):
+            raise _wrong("salt_published", f"a file outside {folder}", str(salt_file), "Keep the salt apart from what is published.")
+        published = Ledger.open(folder, create=True)
+        made = not salts_of(published)
+        salt = _new_salt(salt_file) if made else _read(salt_file, 1 << 10)
+        try:
+            record = publish_salted(private, published, salt=salt, run=runs[-1][1], now=datetime.now(UTC))
+        except BaseException:
+            if made and not published.entries():  # nothing was published under it: the same command can be given again
+                salt_file.unlink()
+            raise
+        answer = {"schema": "forebear/export-salted/1", "record": record, "head": published.head().to_json()}
+        answer |= {"published": str(folder), "salt_file": str(salt_file)}
+        _print(answer) if as_json else _show(answer)
+
+
+def _new_salt(path: Path) -> bytes:
+    """32 random bytes, also written to a new file that its owner alone may read."""
+    salt = os.urandom(32)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(salt)
+    except FileExistsError as error:
+        raise _wrong("file_exists", f"no file at {path}", "one", "Name a new file: each published ledger has a salt of its own.") from error
+    except OSError as error:
+        raise _wrong("unwritable_file", f"a place for {path}", error.strerror or str(error), "Name another file.") from error
+    return salt
 
 
 def _add_gc(app: typer.Typer, ledger_url: LedgerUrl) -> None:

@@ -2,7 +2,8 @@
 
 Always true here: what is found names the entry with its reason and authority, as canonical JSON in the evidence's `item`; the
 text of a listed document never leaves its file (its digest stands for it). A domain is sought in the host of a row's id, and
-where that is no URL in its source; a listed domain covers what lies under it. A list that names nothing is wrong use.
+where that is no URL in its source; a listed domain covers what lies under it. An advisory of a ledger lists its documents by
+digest. A list that names nothing is wrong use.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.canonical import canonical_json
 from forebear.schemas.digests import digest_name
 from forebear.schemas.enums import Category
@@ -63,23 +65,28 @@ class Denylist:
     """One list.
 
     Args:
-        path: Parquet, Arrow or JSONL file with the field that `kind` names, or a text file of one entry a line.
-        kind: What it holds: "text", "document" (digests), "id" or "domain".
-        reason: Why they are listed, where the file has no field `reason`.
-        authority: Who listed them, where the file has no field `authority`.
+        path: Parquet, Arrow or JSONL file with the field that `kind` names, a text file of one entry a line, or an advisory.
+        kind: What it holds: "text", "document" (digests), "id" or "domain"; an advisory holds "document" whatever is given.
+        reason: Why they are listed, where the file has no field `reason`; without it an advisory's own.
+        authority: Who listed them, where the file has no field `authority`; without it an advisory's own.
         likeness: What a near copy is (kind "text").
 
     Raises:
         UsageError: The file cannot be read, lacks the field, holds an entry that cannot be, or names nothing.
+        IntegrityError: It is an advisory, and not as it was published.
     """
 
     category = Category.DENYLIST.value
     version = "1"
 
     def __init__(self, path: str, kind: str = "text", *, reason: str = "", authority: str = "", likeness: Likeness | None = None) -> None:
+        listed = read_listed(path, what=f"[[denylists]] of kind {kind}")
+        if listed.advisory is not None:
+            kind = "document"
+            _require_documents(listed.advisory, path)
+            reason, authority = reason or listed.advisory.reason, authority or listed.advisory.authority
         self.name = f"denylist/{kind}"
         self.kind = kind
-        listed = read_listed(path, what=f"[[denylists]] of kind {kind}")
         values = _values(listed, kind, path)
         self._entries = [
             _Entry(key, str(row.get("reason") or reason), str(row.get("authority") or authority))
@@ -184,6 +191,19 @@ def _findings(index: I64, labels: list[str], score: npt.NDArray[np.int16], *, it
         start=np.zeros(len(order), "i8"),
         stop=length[index[order]],
         item=[items[n] for n in order.tolist()],
+    )
+
+
+def _require_documents(advisory: Advisory, path: str) -> None:
+    """Models, shards and system prompts are no rows: a list of them would pass every document in silence."""
+    if advisory.documents:
+        return
+    counts = {"models": advisory.models, "shards": advisory.shards, "system prompts": advisory.system_prompts}
+    raise UsageError(
+        "empty_denylist",
+        expected=f"an advisory that names documents in {path}",
+        found=", ".join(f"{name}: {len(named)}" for name, named in counts.items() if named),
+        remedy="Take the table out of the policy; `forebear recall` and `forebear trace` tell whom this advisory reaches.",
     )
 
 

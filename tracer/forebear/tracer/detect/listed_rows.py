@@ -1,7 +1,8 @@
 """Files of rows that a user names (benchmarks, denylists, labelled texts): Parquet, Arrow, JSONL, CSV, TSV or text, compressed or not.
 
 Always true here: what is hashed is the file's bytes as they lie; rows come in file order; what cannot be read is wrong use,
-with the row that stopped it, since a list read in part would look as if it had been read.
+with the row that stopped it, since a list read in part would look as if it had been read. An advisory, which is an object of a
+ledger, is known by its content, and is whole or an integrity failure.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from forebear.schemas.advisory import Advisory
 from forebear.schemas.digests import digest_name
-from forebear.schemas.errors import UsageError
+from forebear.schemas.errors import IntegrityError, UsageError
 
 __all__ = ["ListedRows", "read_listed"]
 
@@ -27,14 +30,19 @@ _SUFFIXES = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".tx
 _SUFFIXES |= {".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
+# Quotes inside a value are escaped in JSON, so that no text can hold this; a damaged advisory still does.
+_ADVISORY = re.compile(rb'\A\s*\{[^\n]*"schema"\s*:\s*"forebear/advisory/')
+_OBJECT = re.compile(r"objects/sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+
 
 @dataclass(frozen=True)
 class ListedRows:
-    """A file's rows and the digest of its bytes; a text file's rows have the one field `line`."""
+    """A file's rows and the digest of its bytes; a text file's rows have the one field `line`, an advisory's `document`."""
 
     digest: str
     rows: Sequence[Mapping[str, Any]]
     is_text: bool = False
+    advisory: Advisory | None = None
 
     @property
     def fields(self) -> list[str]:
@@ -51,12 +59,15 @@ def read_listed(path: str, *, what: str) -> ListedRows:
 
     Raises:
         UsageError: It is not there, of no known kind, or cannot be read to its end.
+        IntegrityError: It is an advisory, and not as it was published.
     """
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise _wrong("no_such_file", f"a file for {what}", f"{path}: {error.strerror}", "Correct `path`.") from error
     digest = digest_name(hashlib.sha256(raw).digest())
+    if _ADVISORY.match(raw):
+        return _advisory(path, raw, digest)
     kind, packed = _kind(path, raw, what)
     try:
         data = pa.CompressedInputStream(pa.BufferReader(raw), packed).read() if packed else raw
@@ -71,6 +82,20 @@ def read_listed(path: str, *, what: str) -> ListedRows:
         lines = [line.strip() for line in text.split("\n")]
         return ListedRows(digest, [{"line": line} for line in lines if line], is_text=True)
     return ListedRows(digest, [_json_row(line, n, path) for n, line in enumerate(text.split("\n"), 1) if line.strip()])
+
+
+def _advisory(path: str, raw: bytes, digest: str) -> ListedRows:
+    """The documents of an advisory; read past the ledger, so that the bytes are held against the object's name here."""
+    named = _OBJECT.search(Path(path).as_posix())
+    if named and digest != f"sha256:{named[2]}":
+        raise IntegrityError(
+            "object_mismatch",
+            expected=f"the bytes that {path} is named for",
+            found=digest,
+            remedy="Restore the object from a copy of the ledger; `forebear verify --full` names what else is damaged.",
+        )
+    advisory = Advisory.from_bytes(raw)
+    return ListedRows(digest, [{"document": one} for one in advisory.documents], advisory=advisory)
 
 
 def _kind(path: str, raw: bytes, what: str) -> tuple[str, str | None]:

@@ -19,6 +19,7 @@ from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import ForebearError, IntegrityError
 from forebear.schemas.records import Entry, Head, RunManifest
 from forebear.tracer.ledger.absence import Gap, root_of_document, root_of_gap
+from forebear.tracer.ledger.key_records import KeyRecord, keys_in_force
 from forebear.tracer.ledger.merkle import is_consistent, root_from_path
 from forebear.tracer.ledger.notes import Signed, signed_by
 from forebear.tracer.ledger.reconcile import require_shape
@@ -46,7 +47,8 @@ class ProofReport:
 
     Args:
         ok: Whether its hashes lead from what it claims to its head.
-        authentic: Whether that head is the given one, or signed by the given key; None where neither was given.
+        authentic: Whether that head is the given one, or signed by the given key or one to which the proof shows that it handed over;
+            None where neither was given.
         claims: What is shown, by name; empty where it does not hold.
         wrong: Why it does not hold.
     """
@@ -101,24 +103,61 @@ def check_proof(data: bytes, *, key: PublicKey | None = None, head: Head | None 
         if kind not in _CHECKS:
             _refuse("a kind of proof: " + ", ".join(_CHECKS), kind)
         claims = _CHECKS[kind](proof, named)
+        records = _key_records(proof, named)
     except (ForebearError, ValueError, TypeError, KeyError, RecursionError, OverflowError, _Invalid) as error:
         return ProofReport(False, unknown, kind, subject, None, wrong=(_told(error),))
-    wrong = _strangeness(proof, note, named, key=key, head=head)
+    wrong = _strangeness(named, head)
+    if key is not None:
+        unsigned, rotated = _signature(proof, note, key, records=records, size=named.size)
+        wrong += unsigned
+        claims = {**claims, **({"key_rotated": rotated} if rotated else {})}
     authentic = None if unasked else not wrong
     return ProofReport(True, authentic, kind, subject, named.to_json(), claims, tuple(wrong))
 
 
-def _strangeness(proof: Mapping[str, Any], note: bytes, named: Head, *, key: PublicKey | None, head: Head | None) -> list[str]:
-    """Why the proof's head is not what the reader trusts."""
+def _strangeness(named: Head, head: Head | None) -> list[str]:
+    """Why the proof's head is not the remembered one."""
+    if head is None or head == named:
+        return []
+    told = f"the proof leads to {named.to_json()}, and {head.to_json()} was remembered"
+    return [f"{told}: ask for a proof at that head (`prove --head {head.size}`)"]
+
+
+def _signature(
+    proof: Mapping[str, Any], note: bytes, key: PublicKey, *, records: Sequence[tuple[int, KeyRecord]], size: int
+) -> tuple[list[str], str | None]:
+    """Why the head is not signed by the key, or one it handed over to; and to which it did, where that one signed."""
+    from forebear.tracer.ledger.keys import PublicKey
+
+    force = keys_in_force(key, records, size=size)
+    signers = [raw for raw in force if signed_by(note, PublicKey(raw)) is Signed.YES]
     wrong = []
-    if head is not None and head != named:
-        told = f"the proof leads to {named.to_json()}, and {head.to_json()} was remembered"
-        wrong.append(f"{told}: ask for a proof at that head (`prove --head {head.size}`)")
-    if key is not None and signed_by(note, key) is not Signed.YES:
-        wrong.append(f"the proof's head is not signed by {key.key_id}")
-    if key is not None and proof["kind"] == "fork" and signed_by(_text(proof, "remembered").encode(), key) is not Signed.YES:
+    if not signers:
+        told = f"the proof's head is not signed by {key.key_id}, nor by a key to which it shows that this one handed over"
+        if key.raw not in force:
+            told = f"{key.key_id} signs no longer, as the proof shows (it handed over, or was withdrawn), and no successor signed its head"
+        wrong.append(f"{told}: ask for a proof under a head that `forebear key sign` signed, or for the key in force")
+    if proof["kind"] == "fork" and signed_by(_text(proof, "remembered").encode(), key) is not Signed.YES:
         wrong.append(f"the remembered head is not signed by {key.key_id}: only two signed heads convict")
-    return wrong
+    later = [raw for raw in signers if force[raw] >= 0]
+    if not later or key.raw in signers:
+        return wrong, None
+    return wrong, f"signed by {PublicKey(later[0]).key_id}, to which the key handed over in entry {force[later[0]]}"
+
+
+def _key_records(proof: Mapping[str, Any], head: Head) -> list[tuple[int, KeyRecord]]:
+    """The key records that the proof shows, each under the head and built on a part of its history; in order."""
+    found: list[tuple[int, KeyRecord]] = []
+    for shown in proof.get("keys", []):
+        entry, data = _entry(shown, head), _text(shown, "record").encode()
+        number = _number(shown["entry"], "index")
+        if entry.kind is not EntryKind.KEY or entry.object != sha256_name(data) or (found and number <= found[-1][0]):
+            _refuse("key records under their entries, in order", number)
+        record = KeyRecord.from_bytes(data)
+        if record.head.size > number or not is_consistent((record.head.size, record.head.root), (head.size, head.root), _path(shown)):
+            _refuse("a key record that builds on this history", record.head.to_json())
+        found.append((number, record))
+    return found
 
 
 def _object(proof: Mapping[str, Any], head: Head) -> dict[str, Any]:

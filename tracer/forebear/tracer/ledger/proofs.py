@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 
 from forebear.schemas.canonical import canonical_json, row_leaves, row_texts
 from forebear.schemas.digests import digest_bytes, digest_name, leaf_hash, merkle_root
-from forebear.schemas.errors import UsageError
+from forebear.schemas.enums import EntryKind
+from forebear.schemas.errors import IntegrityError, UsageError
 from forebear.schemas.records import RunManifest, run_digest_leaves
 from forebear.schemas.tables import DIGEST, LOG, SHARDS
 from forebear.tracer.ledger.absence import document_path, find_gap, sorted_documents
-from forebear.tracer.ledger.layout import MAX_HEAD, parse_head
+from forebear.tracer.ledger.key_records import KeyRecord
+from forebear.tracer.ledger.layout import MAX_HEAD, is_prefix, parse_head
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.merkle import audit_path, consistency_path
 from forebear.tracer.ledger.parts import RANGE_ROWS, run_scope
@@ -104,7 +106,26 @@ def _about(ledger: Ledger, kind: str, subject: object) -> dict[str, Any]:
     note = ledger.stored_note()
     if note is None or len(note) > MAX_HEAD or not note.startswith(head.to_bytes() + b"\n"):
         note = head.to_bytes()
-    return {"schema": PROOF_SCHEMA, "kind": kind, "subject": subject, "note": note.decode()}
+    keys = _key_records(ledger)
+    return {"schema": PROOF_SCHEMA, "kind": kind, "subject": subject, "note": note.decode(), **({"keys": keys} if keys else {})}
+
+
+def _key_records(ledger: Ledger) -> list[dict[str, Any]]:
+    """What keys said of keys up to the head, so that an older key leads to the one that signs; void records are left out."""
+    entries, shown = ledger.entries(), []
+    texts = [data for _, data, _ in entries]
+    for number, _, entry in entries:
+        if entry.kind is not EntryKind.KEY:
+            continue
+        try:
+            data = ledger.get_object(entry.object)
+            head = KeyRecord.from_bytes(data).head
+        except IntegrityError:
+            continue
+        if 0 < head.size <= number and is_prefix(head, texts):
+            path = _texts(consistency_path(list(map(leaf_hash, texts)), head.size))
+            shown.append({"record": data.decode(), "entry": _entry(ledger, number), "path": path})
+    return shown
 
 
 def _entry(ledger: Ledger, number: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from forebear.schemas.canonical import canonical_json
+from forebear.schemas.canonical import canonical_json, parse_json
 from forebear.schemas.digests import digest_name
 from forebear.schemas.enums import EntryKind
 from forebear.schemas.errors import UsageError
@@ -34,9 +34,10 @@ from forebear.tracer.ledger.absence import (
 from forebear.tracer.ledger.ledger import Ledger
 from forebear.tracer.ledger.run_facts import documents_of_run
 
-__all__ = ["answer_challenge", "check_answer", "publish_salted", "salt_commitment", "salted_value"]
+__all__ = ["answer_challenge", "check_answer", "publish_salted", "salt_commitment", "salted_value", "salts_of"]
 
 SALT_BYTES = 32
+SALTED_SCHEMA = "forebear/salted/1"
 
 
 def salted_value(salt: bytes, document: bytes) -> bytes:
@@ -53,6 +54,28 @@ def salt_commitment(salt: bytes) -> str:
     return digest_name(hashlib.sha256(b"\x04" + salt).digest())
 
 
+def salts_of(published: Ledger) -> set[str]:
+    """The salts to which a published ledger commits: one, or none yet.
+
+    Raises:
+        UsageError: `not_a_salted_ledger`: it holds something else than salted records and key records.
+    """
+    found = set()
+    for number, _, entry in published.entries():
+        if entry.kind is EntryKind.KEY:
+            continue
+        record = parse_json(published.get_object(entry.object)) if entry.kind is EntryKind.ADVISORY else None
+        if not isinstance(record, dict) or record.get("schema") != SALTED_SCHEMA:
+            raise UsageError(
+                "not_a_salted_ledger",
+                expected="a new folder, or a ledger of salted records alone",
+                found=f"a {entry.kind.value} entry, number {number}",
+                remedy="Name another folder: what a private ledger says is not published.",
+            )
+        found.add(str(record.get("salt")))
+    return found
+
+
 def publish_salted(private: Ledger, published: Ledger, *, salt: bytes, run: str, now: datetime) -> dict[str, Any]:
     """Add to a published ledger the record that commits to a private run's documents; gives the record.
 
@@ -61,11 +84,21 @@ def publish_salted(private: Ledger, published: Ledger, *, salt: bytes, run: str,
         published: A ledger of its own, which may be handed to anybody.
         salt: 32 random bytes, one for the whole published ledger.
         run: Digest of the run.
+
+    Raises:
+        UsageError: No such run; or the published ledger holds something else, or was made under another salt.
     """
+    if any(one != salt_commitment(salt) for one in salts_of(published)):
+        raise UsageError(
+            "another_salt",
+            expected="the salt to which the published ledger commits",
+            found="another",
+            remedy="Give the file that its first export wrote; one published ledger has one salt.",
+        )
     manifest = private.find_run(run)[2]
     values = _salted(private, manifest, salt)
     record = {
-        "schema": "forebear/salted/1",
+        "schema": SALTED_SCHEMA,
         "run": manifest.run_digest,
         "documents": sum(len(part) for part in values),
         "root": digest_name(root_of_documents(values)),
