@@ -187,7 +187,8 @@ def read_parquet(data: bytes | pa.Buffer, schema: pa.Schema, *, columns: list[st
         raise ValueError(f"columns {str(file.schema_arrow.names)[:300]} where {schema.names} were expected")
     _require_room(file.metadata, schema.names if columns is None else columns)
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    table = file.read(columns=columns).select(wanted.names).cast(wanted)
+    # Without threads: one of Arrow's pool that lets go of a buffer of Python's after the interpreter ended aborts the process.
+    table = file.read(columns=columns, use_threads=False).select(wanted.names).cast(wanted)
     for name in wanted.names:
         _refuse_hidden_nulls(name, table[name])
     return table

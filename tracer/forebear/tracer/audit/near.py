@@ -151,7 +151,7 @@ def _positions(data: bytes, hashes: npt.NDArray[np.uint64]) -> Ints:
         statistics = file.metadata.row_group(n).column(0).statistics
         if not (((hashes >= statistics.min) & (hashes <= statistics.max)).any() if statistics is not None else True):
             continue
-        group = file.read_row_group(n)
+        group = file.read_row_group(n, use_threads=False)
         here = group["hash"].to_numpy()
         low, high = (np.searchsorted(here, hashes, side=side) for side in ("left", "right"))
         found += [group["position"].to_numpy()[a:b] for a, b in zip(low.tolist(), high.tolist(), strict=True) if a < b]

@@ -58,7 +58,7 @@ def read_range(file: pq.ParquetFile, span: HashRange) -> tuple[U64, U32]:
         statistics = file.metadata.row_group(n).column(0).statistics
         if statistics.min <= span.last and statistics.max >= span.first:
             groups.append(n)
-    table = file.read_row_groups(groups)
+    table = file.read_row_groups(groups, use_threads=False)
     hashes = table["hash"].to_numpy()
     low = np.searchsorted(hashes, np.uint64(span.first), side="left")
     high = np.searchsorted(hashes, np.uint64(span.last), side="right")

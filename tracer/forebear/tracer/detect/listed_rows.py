@@ -111,7 +111,7 @@ def _kind(path: str, raw: bytes, what: str) -> tuple[str, str | None]:
 
 def _table(data: bytes, kind: str) -> pa.Table:
     if kind == "parquet":
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(pa.BufferReader(data), use_threads=False)
     return pa.ipc.open_file(pa.BufferReader(data)).read_all()
 
 

@@ -99,7 +99,7 @@ def read_piece(piece: Piece) -> pa.Table:
 
 def _row_groups(piece: Piece) -> pa.Table:
     with pq.ParquetFile(piece.path, page_checksum_verification=True) as file:
-        return file.read_row_groups(list(range(piece.first, piece.last)))
+        return file.read_row_groups(list(range(piece.first, piece.last)), use_threads=False)
 
 
 def _lines(piece: Piece) -> pa.Table | None:
