@@ -79,12 +79,12 @@ def test_a_run_whose_driver_is_killed_is_finished_by_commit(cluster: Engine, cor
     assert not records(ledger, "done.json")
     (job,) = {path.parent.name for path in records(ledger, "plan.json")}
     early = _commit(ledger, job)
-    # The cluster goes on without its driver, and may be done already: else nothing is committed yet, and the answer says so.
+    # The cluster goes on without its driver. Unless it is done already, nothing is committed yet, and the answer says so.
     if early.returncode == 2:
         assert "job_not_done" in early.stdout + early.stderr
-    (decided,) = wait_for("decisions, which the cluster makes without the driver", lambda: records(ledger, "decided.json"))
-    packs = len(json.loads(decided.read_text())["packs"])
-    wait_for("the logs of all packs", lambda: len(records(ledger, "logs/*.json")) == packs)
+        (decided,) = wait_for("decisions, which the cluster makes without the driver", lambda: records(ledger, "decided.json"))
+        packs = len(json.loads(decided.read_text())["packs"])
+        wait_for("the logs of all packs", lambda: len(records(ledger, "logs/*.json")) == packs)
     done = _commit(ledger, job)
     assert json.loads(done.stdout)["run_digest"] == one_process.digest, done.stderr
     assert json.loads(_commit(ledger, job).stdout)["head"]["size"] == 1, "committed twice, entered once"
